@@ -1,0 +1,45 @@
+# All commands a developer needs; `make help` lists them. CI runs `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := libs/common services/gateway services/storage-bridge services/scheduler services/supervisor cli
+SOURCES := libs services cli tests
+
+.DEFAULT_GOAL := help
+
+help:  ## list all targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/.runtime: requirements/runtime.txt requirements/packages.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -r requirements/packages.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+install: $(VENV)/.runtime  ## install the platform into .venv (command .venv/bin/tidemill)
+
+dev: $(VENV)/.dev  ## install what checks and tests need as well
+
+demo: install  ## photographs become results: the whole platform once, on this machine
+	$(BIN)/python examples/demo.py
+
+check: dev  ## lint, types, import rules, unit and contract tests (under a minute)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check --quiet $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pytest
+
+lock:  ## renew requirements/*.txt from *.in
+	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv
+	for name in runtime dev; do $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url requirements/$$name.in -o requirements/$$name.txt || exit 1; done
+
+clean:  ## remove what was installed and built
+	rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache
+
+.PHONY: help install dev demo check lock clean

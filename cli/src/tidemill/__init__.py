@@ -1,0 +1,1 @@
+"""The `tidemill` command: the whole platform on this machine, and its client."""

@@ -1,0 +1,170 @@
+"""Command lines and configuration of the two servers the embedded platform needs, both from Python packages.
+
+Pure apart from writing configuration files; starting and watching them is `platform.processes`' job (tests start them
+themselves). Everything binds to loopback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_LOOPBACK: Final = "127.0.0.1"
+
+
+def executable(name: str) -> str:
+    """A command that a Python package installed beside this interpreter, or one on the PATH.
+
+    Raises:
+        FileNotFoundError: Neither is there.
+    """
+    beside = Path(sys.executable).with_name(name)
+    if beside.exists():
+        return str(beside)
+    found = shutil.which(name)
+    if found is None:
+        raise FileNotFoundError(f"{name} is not installed: pip install {name}")
+    return found
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((_LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsServer:
+    """A nats-server with JetStream in `directory`."""
+
+    directory: Path
+    port: int
+    monitor_port: int
+    users: tuple[tuple[str, str, str], ...] = ()
+    """(name, password, permissions in nats-server's own syntax or empty); none: no authentication."""
+    sync_always: bool = False
+    """Write to disk before acknowledging (`durability: power`)."""
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"nats://{_LOOPBACK}:{self.port}"
+
+    @property
+    def ready_url(self) -> str:
+        """Answers 200 when JetStream is ready."""
+        return f"http://{_LOOPBACK}:{self.monitor_port}/healthz"
+
+    def command(self) -> list[str]:
+        """Write the configuration file and return the command line."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        config = self.directory / "nats.conf"
+        sync = "sync_interval: always" if self.sync_always else ""
+        text = (
+            f'host: "{_LOOPBACK}"\nport: {self.port}\nhttp: "{_LOOPBACK}:{self.monitor_port}"\n'
+            f"server_name: tidemill\nmax_payload: 1MB\n"
+            f'jetstream {{ store_dir: "{self.directory / "jetstream"}" {sync}\n'
+            "  limits { default_max_consumers: 100000 } }\n"
+        )
+        if self.users:
+            rows = "\n".join(
+                f"    {{ user: {json.dumps(name)}, password: {json.dumps(password)} {permissions} }}"
+                for name, password, permissions in self.users
+            )
+            text += f"authorization {{\n  users: [\n{rows}\n  ]\n}}\n"
+        descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        return [executable("nats-server"), "-c", str(config)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeaweedServer:
+    """A SeaweedFS (`weed mini`) with S3 and filer in `directory`."""
+
+    directory: Path
+    s3_port: int
+    master_port: int
+    volume_port: int
+    filer_port: int
+    grpc_ports: tuple[int, int, int, int]
+    """Of master, volume, filer and S3."""
+    admin_ports: tuple[int, int]
+    """HTTP and gRPC of the admin part, which cannot be switched off."""
+    access_key: str
+    secret_key: str
+
+    @classmethod
+    def on_free_ports(cls, directory: Path, *, access_key: str, secret_key: str, s3_port: int = 0) -> SeaweedServer:
+        """One whose ports are all free now."""
+        return cls(
+            directory=directory,
+            s3_port=s3_port or free_port(),
+            master_port=free_port(),
+            volume_port=free_port(),
+            filer_port=free_port(),
+            grpc_ports=(free_port(), free_port(), free_port(), free_port()),
+            admin_ports=(free_port(), free_port()),
+            access_key=access_key,
+            secret_key=secret_key,
+        )
+
+    @property
+    def endpoint(self) -> str:
+        """The S3 endpoint."""
+        return f"http://{_LOOPBACK}:{self.s3_port}"
+
+    @property
+    def filer_grpc(self) -> str:
+        """`host:port` of the filer's gRPC service, the source of metadata events."""
+        return f"{_LOOPBACK}:{self.grpc_ports[2]}"
+
+    @property
+    def ready_url(self) -> str:
+        """Answers 200 when S3 is ready."""
+        return f"{self.endpoint}/healthz"
+
+    def command(self) -> list[str]:
+        """Write the identities file and return the command line. Keys stand in the file, not in the environment."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        identities = self.directory / "s3.json"
+        admin = {
+            "name": "tidemill",
+            "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        descriptor = os.open(identities, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"identities": [admin]}, file)
+        data = self.directory / "data"
+        data.mkdir(exist_ok=True)
+        master, volume, filer, s3 = self.grpc_ports
+        return [
+            executable("weed"),
+            "mini",
+            f"-dir={data}",
+            f"-ip={_LOOPBACK}",
+            f"-ip.bind={_LOOPBACK}",
+            "-webdav=false",
+            "-admin.ui=false",
+            f"-admin.port={self.admin_ports[0]}",
+            f"-admin.port.grpc={self.admin_ports[1]}",
+            f"-s3.config={identities}",
+            f"-s3.port={self.s3_port}",
+            f"-s3.port.grpc={s3}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            f"-master.port={self.master_port}",
+            f"-master.port.grpc={master}",
+            f"-volume.port={self.volume_port}",
+            f"-volume.port.grpc={volume}",
+            f"-filer.port={self.filer_port}",
+            f"-filer.port.grpc={filer}",
+        ]

@@ -1,0 +1,1 @@
+"""What at least two of tidemill's components share: on the wire, or in process life."""

@@ -1,0 +1,37 @@
+"""Fixtures of all tests: one server of each kind per module, in a directory of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Running, nats_server, postgresql_server, seaweed_server
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A nats-server of this module's own."""
+    with nats_server(tmp_path_factory.mktemp("nats")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A SeaweedFS of this module's own."""
+    with seaweed_server(tmp_path_factory.mktemp("weed")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a PostgreSQL of this module's own."""
+    with postgresql_server(tmp_path_factory.mktemp("pg")) as url:
+        yield url
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """A directory of this test's own."""
+    return tmp_path
