@@ -34,6 +34,20 @@ check: dev  ## lint, types, import rules, unit and contract tests (under a minut
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest
 
+servers:  ## install the servers that only tests need (Debian: PostgreSQL, rclone, wrk)
+	@sh tests/install-servers.sh
+
+test: check servers  ## everything: check, then integration, end-to-end and fault tests on real servers
+	$(BIN)/pytest -m integration
+	$(BIN)/pytest -m e2e
+	$(BIN)/pytest -m chaos
+
+chaos: dev  ## the fault tests with more files: make chaos N=5000
+	TIDEMILL_CHAOS_FILES=$(or $(N),500) $(BIN)/pytest -m chaos -s
+
+bench: dev servers  ## print the figures of docs/performance.md
+	$(BIN)/python -m tests.bench
+
 lock:  ## renew requirements/*.txt from *.in
 	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv
 	for name in runtime dev; do $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
@@ -42,4 +56,4 @@ lock:  ## renew requirements/*.txt from *.in
 clean:  ## remove what was installed and built
 	rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache
 
-.PHONY: help install dev demo check lock clean
+.PHONY: help install dev demo check servers test chaos bench lock clean
