@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final
 
 _LOOPBACK: Final = "127.0.0.1"
+WEED_GRPC_OFFSET: Final = 10_000
+"""SeaweedFS's own rule for gRPC ports that nobody named."""
 
 
 def executable(name: str) -> str:
@@ -38,6 +40,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((_LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def free_pair(distance: int) -> int:
+    """A free port whose neighbour at `distance` is free as well."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe:
+            try:
+                probe.bind((_LOOPBACK, port + distance))
+            except (OSError, OverflowError):
+                continue
+        return port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +110,8 @@ class SeaweedServer:
     filer_port: int
     grpc_ports: tuple[int, int, int, int]
     """Of master, volume, filer and S3."""
-    admin_ports: tuple[int, int]
-    """HTTP and gRPC of the admin part, which cannot be switched off."""
+    admin_port: int
+    """HTTP of the admin part, which cannot be switched off. Its gRPC is 10000 above: the worker inside looks there."""
     access_key: str
     secret_key: str
 
@@ -111,7 +125,7 @@ class SeaweedServer:
             volume_port=free_port(),
             filer_port=free_port(),
             grpc_ports=(free_port(), free_port(), free_port(), free_port()),
-            admin_ports=(free_port(), free_port()),
+            admin_port=free_pair(WEED_GRPC_OFFSET),
             access_key=access_key,
             secret_key=secret_key,
         )
@@ -154,8 +168,9 @@ class SeaweedServer:
             f"-ip.bind={_LOOPBACK}",
             "-webdav=false",
             "-admin.ui=false",
-            f"-admin.port={self.admin_ports[0]}",
-            f"-admin.port.grpc={self.admin_ports[1]}",
+            "-master.telemetry=false",  # on by default: it would tell its makers about every installation
+            f"-admin.port={self.admin_port}",
+            f"-admin.port.grpc={self.admin_port + WEED_GRPC_OFFSET}",
             f"-s3.config={identities}",
             f"-s3.port={self.s3_port}",
             f"-s3.port.grpc={s3}",
@@ -163,6 +178,7 @@ class SeaweedServer:
             "-s3.port.lance=0",
             f"-master.port={self.master_port}",
             f"-master.port.grpc={master}",
+            "-volume.preStopSeconds=0",  # nobody else waits for word that this only volume server leaves
             f"-volume.port={self.volume_port}",
             f"-volume.port.grpc={volume}",
             f"-filer.port={self.filer_port}",

@@ -1,0 +1,1 @@
+"""The commands, one module per subject; each is a thin function over a client."""

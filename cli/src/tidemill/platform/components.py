@@ -1,0 +1,164 @@
+"""The processes of the platform and the environment of each: addresses and paths, never a secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from tidemill.platform.installation import Installation
+from tidemill.platform.layout import LOOPBACK
+from tidemill.platform.processes import ChildSpec
+
+_PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_TOKENS_FILE: Final = "events-tokens.json"
+
+_WORKER_ENVIRONMENT: Final = {
+    "TIDEMILL_SUPERVISOR_DRAIN_TIMEOUT": "PT2.5S",
+    "TIDEMILL_SUPERVISOR_GRACE": "PT1S",
+}
+"""Shorter than on a cluster: a person waits for Ctrl-C."""
+
+Probe = Callable[[], Awaitable[bool]]
+
+
+def answers(url: str) -> Probe:
+    """Whether `url` answers 200 now."""
+
+    async def probe() -> bool:
+        try:
+            async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+                return (await client.get(url)).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    return probe
+
+
+def base_environment() -> dict[str, str]:
+    """What every process gets. The interpreter's directory stands last on PATH, so `python3` is found in any case."""
+    path = os.environ.get("PATH", os.defpath)
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {**passed, "PATH": f"{path}{os.pathsep}{Path(sys.executable).parent}", "PYTHONUNBUFFERED": "1"}
+
+
+def server_specs(installation: Installation) -> list[ChildSpec]:
+    """The bus and the object store."""
+    nats, weed = installation.nats, installation.weed
+    environment = base_environment()
+    return [
+        ChildSpec(
+            name="nats",
+            command=nats.command,
+            environment=environment,
+            ready=answers(nats.ready_url),
+            stop_timeout=timedelta(seconds=3),
+        ),
+        ChildSpec(
+            name="seaweedfs",
+            command=weed.command,
+            environment=environment,
+            ready=answers(weed.ready_url),
+            stop_timeout=timedelta(seconds=3),
+        ),
+    ]
+
+
+def component_specs(installation: Installation) -> list[ChildSpec]:
+    """The gateway, the storage-bridge and the scheduler."""
+    return [
+        _component(
+            "gateway",
+            "tidemill_gateway",
+            gateway_environment(installation),
+            ready=answers(f"{installation.endpoint}/health"),
+            stop=timedelta(seconds=2.5),
+        ),
+        _component(
+            "bridge",
+            "tidemill_storage_bridge",
+            bridge_environment(installation),
+            ready=answers(f"{installation.events_endpoint}/health"),
+            stop=timedelta(seconds=2.5),
+        ),
+        _component(
+            "scheduler",
+            "tidemill_scheduler",
+            scheduler_environment(installation),
+            ready=answers(f"http://{LOOPBACK}:{installation.ports.scheduler}/metrics"),
+            stop=timedelta(seconds=5),
+        ),
+    ]
+
+
+def _component(name: str, module: str, environment: dict[str, str], *, ready: Probe, stop: timedelta) -> ChildSpec:
+    return ChildSpec(
+        name=name,
+        command=lambda: [sys.executable, "-m", module],
+        environment={**base_environment(), **environment},
+        ready=ready,
+        stop_timeout=stop,
+    )
+
+
+def _bus(prefix: str, installation: Installation, identity: str) -> dict[str, str]:
+    return {
+        f"{prefix}_BUS__URL": installation.nats.url,
+        f"{prefix}_BUS__USER": identity,
+        f"{prefix}_BUS__PASSWORD_FILE": str(installation.layout.identity(identity)),
+    }
+
+
+def gateway_environment(installation: Installation) -> dict[str, str]:
+    """`TIDEMILL_GATEWAY_*`."""
+    layout = installation.layout
+    return {
+        "TIDEMILL_GATEWAY_HOST": LOOPBACK,
+        "TIDEMILL_GATEWAY_PORT": str(installation.ports.gateway),
+        "TIDEMILL_GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{layout.state / 'catalogue.db'}",
+        "TIDEMILL_GATEWAY_USERNAME": installation.credentials.username,
+        "TIDEMILL_GATEWAY_PASSWORD_FILE": str(layout.identities / "admin-password"),
+        "TIDEMILL_GATEWAY_SECRETS_DIR": str(layout.secrets),
+        "TIDEMILL_GATEWAY_DRAIN_TIMEOUT": "PT1.5S",
+        **_bus("TIDEMILL_GATEWAY", installation, "gateway"),
+    }
+
+
+def bridge_environment(installation: Installation) -> dict[str, str]:
+    """`TIDEMILL_BRIDGE_*`."""
+    layout = installation.layout
+    return {
+        "TIDEMILL_BRIDGE_HOST": LOOPBACK,
+        "TIDEMILL_BRIDGE_PORT": str(installation.ports.bridge),
+        "TIDEMILL_BRIDGE_TOKENS_FILE": str(layout.identities / _TOKENS_FILE),
+        "TIDEMILL_BRIDGE_SEAWEEDFS__FILER_GRPC": installation.weed.filer_grpc,
+        "TIDEMILL_BRIDGE_SECRETS_DIR": str(layout.secrets),
+        "TIDEMILL_BRIDGE_DRAIN_TIMEOUT": "PT1.5S",
+        "TIDEMILL_BRIDGE_RECONCILE_EVERY": "PT15M",
+        **_bus("TIDEMILL_BRIDGE", installation, "bridge"),
+    }
+
+
+def scheduler_environment(installation: Installation) -> dict[str, str]:
+    """`TIDEMILL_SCHEDULER_*`. Workers connect with the identity `worker`."""
+    layout = installation.layout
+    return {
+        "TIDEMILL_SCHEDULER_LAUNCHER": "process",
+        "TIDEMILL_SCHEDULER_STATE_DIR": str(layout.state / "scheduler"),
+        "TIDEMILL_SCHEDULER_WORKSPACE_ROOT": str(layout.state / "workspaces"),
+        "TIDEMILL_SCHEDULER_LOG_DIR": str(layout.logs),
+        "TIDEMILL_SCHEDULER_METRICS_PORT": str(installation.ports.scheduler),
+        "TIDEMILL_SCHEDULER_DRAIN_TIMEOUT": "PT4S",
+        "TIDEMILL_SCHEDULER_WORKER__BUS_USER": "worker",
+        "TIDEMILL_SCHEDULER_WORKER__BUS_PASSWORD_FILE": str(layout.identity("worker")),
+        "TIDEMILL_SCHEDULER_WORKER__ENVIRONMENT": json.dumps(_WORKER_ENVIRONMENT),
+        "TIDEMILL_SCHEDULER_SECRETS_DIR": str(layout.secrets),
+        "TIDEMILL_SCHEDULER_STOP_WORKERS_ON_EXIT": "true",
+        **_bus("TIDEMILL_SCHEDULER", installation, "scheduler"),
+    }

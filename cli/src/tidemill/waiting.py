@@ -1,0 +1,35 @@
+"""Waiting for an Invocation's end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from tidemill.client import GatewayClient
+from tidemill.errors import CliError, Exit
+
+ENDED: Final = frozenset({"Succeeded", "Failed", "Cancelled"})
+_FIRST, _LONGEST = 0.1, 1.0
+_UNKNOWN_FOR: Final = 5.0
+"""Seconds for which an id may be unknown: a call is acknowledged before routing has recorded it."""
+
+
+async def wait_for(client: GatewayClient, invocation: str, deadline: float | None) -> dict[str, Any]:
+    """The Invocation at its end, or as it is at `deadline` (of `time.monotonic`).
+
+    Raises:
+        CliError: There is no such Invocation.
+    """
+    pause, began = _FIRST, time.monotonic()
+    while True:
+        try:
+            found = await client.invocation(invocation)
+        except CliError as error:
+            if error.code is not Exit.NOT_FOUND or time.monotonic() - began > _UNKNOWN_FOR:
+                raise
+        else:
+            if found["phase"] in ENDED or (deadline is not None and time.monotonic() >= deadline):
+                return found
+        await asyncio.sleep(pause)
+        pause = min(_LONGEST, pause * 1.5)
