@@ -1,0 +1,126 @@
+"""One Lease on JetStream: a delivery of a work-queue Consumer, kept by `+WPI`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from nats.aio.msg import Msg
+
+from tidemill_common.bus.addresses import address
+from tidemill_common.bus.nats.faults import NobodyListensError
+from tidemill_common.bus.nats.messages import MESSAGE_ID, attempt_headers, counted, schedule_headers
+from tidemill_common.bus.nats.pulling import origin_of
+from tidemill_common.bus.nats.wire import Wire
+from tidemill_common.contracts.contract import subject_token
+from tidemill_common.contracts.event import Lane
+from tidemill_common.contracts.invocation import SET_ASIDE, DeadLetter, Invocation
+from tidemill_common.errors import LeaseLostError, NotFoundError, TransientError
+
+
+class NatsLease:
+    """A Worker's right to one Invocation; see `Lease`."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        answered: Callable[[], None],
+        message: Msg,
+        invocation: Invocation,
+        lane: Lane,
+        length: timedelta,
+        deadline: datetime,
+    ) -> None:
+        self.invocation = invocation
+        self.lane = lane
+        self.deadline = deadline
+        self._wire = wire
+        self._answered: Callable[[], None] | None = answered
+        self._message = message
+        self._length = length
+        origin = origin_of(message.reply)
+        first, self.failures = counted(message)
+        self.lost = origin.delivered - 1
+        self.attempt = first + self.lost
+        self._origin = origin
+
+    @property
+    def _is_over(self) -> bool:
+        return datetime.now(UTC) >= self.deadline
+
+    def _free_slot(self) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered()
+
+    async def done(self) -> None:
+        """The Invocation is finished; also after the Lease was lost, when nobody has answered it yet."""
+        try:
+            await self._acknowledge()
+        finally:
+            self._free_slot()
+
+    async def _acknowledge(self) -> None:
+        try:
+            await self._wire.repeat(self._message.reply, b"+ACK")
+        except NobodyListensError:  # the Consumer is gone, not what it delivered
+            await self._remove()
+
+    async def _remove(self) -> None:
+        try:
+            await self._wire.api(f"STREAM.MSG.DELETE.{self._origin.stream}", {"seq": self._origin.position})
+        except NotFoundError:
+            return
+
+    async def retry(self, delay: timedelta, reason: str) -> None:
+        """Store the next Attempt, then end this one.
+
+        Raises:
+            LeaseLostError: The Lease has ended, and another Attempt is under way.
+        """
+        try:
+            if self._is_over:
+                raise LeaseLostError(f"retry {self.invocation.id} after {reason}: the lease ended at {self.deadline}")
+            await self._plan_next(delay)
+            await self._acknowledge()
+        finally:
+            self._free_slot()
+
+    async def _plan_next(self, delay: timedelta) -> None:
+        target = subject = self._message.subject
+        headers = attempt_headers(self.invocation.id, attempt=self.attempt + 1, failures=self.failures + 1)
+        if delay > timedelta():
+            headers |= schedule_headers(datetime.now(UTC) + delay, target)
+            subject = f"later{target.removeprefix('work')}.{subject_token(self.invocation.id)}"
+        await self._wire.store(subject, self._message.data, headers)
+
+    async def dead(self, letter: DeadLetter) -> None:
+        """Store the dead letter, then end this Lease."""
+        headers = {MESSAGE_ID: f"{self.invocation.id}.dead.{self.attempt}"}
+        try:
+            await self._wire.store(address(SET_ASIDE, self.invocation.service), letter.encode(), headers)
+            await self._acknowledge()
+        finally:
+            self._free_slot()
+
+    async def release(self) -> None:
+        """Give it back at once; a Lease that was lost is another's by now, and left alone."""
+        try:
+            if not self._is_over:
+                await self._wire.repeat(self._message.reply, b"-NAK")
+        finally:
+            self._free_slot()
+
+    async def extend(self) -> None:
+        """Push `deadline` out; when the bus does not answer and there is still time, leave it for the next try."""
+        asked = datetime.now(UTC)
+        if asked >= self.deadline:
+            raise LeaseLostError(f"extend {self.invocation.id}: the lease ended at {self.deadline}")
+        left = (self.deadline - asked).total_seconds()
+        try:
+            await self._wire.request(self._message.reply, b"+WPI", timeout=min(left, self._length.total_seconds() / 6))
+        except TransientError as error:
+            if self._is_over:
+                raise LeaseLostError(f"extend {self.invocation.id}: {error}") from error
+            return
+        self.deadline = asked + self._length
