@@ -1,0 +1,68 @@
+"""What Workers say of themselves: whether they have started, and since when they are idle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from tidemill_common.contracts.contract import WorkerId
+from tidemill_scheduler.domain.snapshot import Worker, WorkerState
+from tidemill_scheduler.ports import RunningWorker
+
+START_GRACE: Final = timedelta(seconds=15)
+"""After this a silent Worker no longer counts as starting, so it does not hold up the starts of others."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    busy: int
+    idle_since: datetime | None
+
+
+class Activity:
+    """The newest report of each Worker."""
+
+    def __init__(self) -> None:
+        self._said: dict[WorkerId, _Said] = {}
+
+    def report(self, worker: WorkerId, busy: int, now: datetime) -> bool:
+        """Take a report; True: it says something new."""
+        before = self._said.get(worker)
+        if busy > 0:
+            self._said[worker] = _Said(busy, None)
+        elif before is None or before.idle_since is None:
+            self._said[worker] = _Said(0, now)
+        return before is None or (before.busy > 0) != (busy > 0)
+
+    def forget(self, worker: WorkerId) -> None:
+        """It has ended."""
+        self._said.pop(worker, None)
+
+    def has_reported(self, worker: WorkerId) -> bool:
+        """Whether it has ever been heard."""
+        return worker in self._said
+
+    def view(self, running: RunningWorker, now: datetime) -> Worker:
+        """A Worker as planning sees it."""
+        spec, said = running.spec, self._said.get(running.spec.id)
+        return Worker(
+            id=spec.id,
+            service=spec.service,
+            owner=spec.owner,
+            pool=spec.pool,
+            revision=spec.revision,
+            cpu_millicores=spec.cpu_millicores,
+            memory_bytes=spec.memory_bytes,
+            started_at=running.started_at,
+            state=_state(running, said, now),
+            idle_since=None if said is None else said.idle_since,
+        )
+
+
+def _state(running: RunningWorker, said: _Said | None, now: datetime) -> WorkerState:
+    if running.is_draining:
+        return WorkerState.DRAINING
+    if said is None and not running.is_adopted and now - running.started_at < START_GRACE:
+        return WorkerState.STARTING
+    return WorkerState.RUNNING

@@ -1,0 +1,183 @@
+"""Wiring: adapters and use cases from settings, and the life of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from tidemill_common.bus import Bus, StreamAction, Streams
+from tidemill_common.bus.opening import open_bus
+from tidemill_common.lifecycle import background
+from tidemill_common.settings import BusSettings
+from tidemill_scheduler.catalogue import Catalogue
+from tidemill_scheduler.domain.snapshot import Pool
+from tidemill_scheduler.launchers.process import ProcessLauncher
+from tidemill_scheduler.leadership import LeaderLease
+from tidemill_scheduler.machine import usable_memory_bytes, usable_millicores
+from tidemill_scheduler.metrics import Metrics, metrics_server
+from tidemill_scheduler.ports import Launcher
+from tidemill_scheduler.scheduling import Policy, Scheduling
+from tidemill_scheduler.settings import Settings, WorkerSettings
+from tidemill_scheduler.status import StatusBoard
+
+log = structlog.get_logger()
+POOL: Final = "local"
+_PREFIX: Final = "TIDEMILL_SUPERVISOR_"
+
+
+async def run(settings: Settings, stopping: asyncio.Event) -> None:
+    """Schedule until `stopping` is set.
+
+    Raises:
+        UnavailableError: The bus cannot be reached at start.
+    """
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(metrics_server(metrics, host=settings.metrics_host, port=settings.metrics_port))
+        bus = await stack.enter_async_context(open_bus(settings.bus, name="scheduler"))
+        launcher = launcher_of(settings)
+        stack.push_async_callback(launcher.close)
+        await _schedule(settings, bus, launcher, metrics, stopping)
+        if settings.stop_workers_on_exit:
+            await stop_workers(launcher, timeout=settings.drain_timeout)
+
+
+async def _schedule(
+    settings: Settings, bus: Bus, launcher: ProcessLauncher, metrics: Metrics, stopping: asyncio.Event
+) -> None:
+    holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    catalogue, policy = Catalogue(), policy_of(settings)
+    leader = LeaderLease(
+        bus.registers,
+        holder=holder,
+        lease=settings.leader.lease,
+        renew=settings.leader.renew,
+        on_change=lambda: scheduling.wake(),
+    )
+    scheduling = Scheduling(
+        queue=bus.queue,
+        launcher=launcher,
+        catalogue=catalogue,
+        leader=leader,
+        status=StatusBoard(bus.registers, holder=holder, pool=policy.pool),
+        policy=policy,
+        metrics=metrics,
+    )
+    await _create_missing(bus.streams)
+    await catalogue.load(bus.log)
+    async with background(
+        stop=stopping.set,
+        leadership=leader.run(),
+        definitions=catalogue.follow(bus.log, scheduling.wake),
+        work=scheduling.follow_work(bus.live),
+        reports=scheduling.follow_reports(bus.live),
+        exits=scheduling.follow_exits(),
+        rounds=scheduling.run(),
+    ):
+        log.info("scheduler ready", holder=holder, pool=policy.pool)
+        await stopping.wait()
+    await leader.release()
+
+
+async def _create_missing(streams: Streams) -> None:
+    """Let the scheduler start first on a new bus. Streams that are there are never changed from here."""
+    await streams.apply([change for change in await streams.plan() if change.action is StreamAction.CREATE])
+
+
+async def stop_workers(launcher: Launcher, *, timeout: timedelta) -> None:
+    """Drain all Workers; kill those that are still there after `timeout`."""
+    for running in launcher.workers():
+        await launcher.stop(running.spec.id)
+    if await _have_ended(launcher, timeout):
+        return
+    for running in launcher.workers():
+        log.warning("worker killed, it did not end in time", worker=running.spec.id, service=running.spec.service)
+        await launcher.kill(running.spec.id)
+    await _have_ended(launcher, timedelta(seconds=5))
+
+
+async def _have_ended(launcher: Launcher, timeout: timedelta) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout.total_seconds()):
+            exits = launcher.exits()
+            while launcher.workers():
+                await anext(exits)
+    return not launcher.workers()
+
+
+def launcher_of(settings: Settings) -> ProcessLauncher:
+    """The launcher that the settings name."""
+    return ProcessLauncher(
+        command=settings.worker.command,
+        environment=worker_environment(settings),
+        state_dir=settings.state_dir.absolute(),
+        workspace_root=settings.workspace_root.absolute(),
+        log_dir=settings.log_dir.absolute() / "workers",
+    )
+
+
+def policy_of(settings: Settings) -> Policy:
+    """What the operator decided, with this machine's size where he did not."""
+    cpu = settings.pool.cpu_millicores or usable_millicores()
+    return Policy(
+        pool=Pool(
+            name=POOL,
+            cpu_millicores=cpu,
+            memory_bytes=settings.pool.memory_bytes or usable_memory_bytes(),
+            max_starting=settings.pool.max_starting or max(1, usable_millicores() // 1000),
+        ),
+        quotas={owner: quota.quota() for owner, quota in settings.quotas.items()},
+        default_quota=settings.default_quota.quota(),
+        weights=settings.weights,
+        idle_timeout=settings.idle_timeout,
+        turn=settings.turn,
+        start_timeout=settings.start_timeout,
+        plan_interval=settings.plan_interval,
+        min_gap=settings.min_gap,
+    )
+
+
+def worker_environment(settings: Settings) -> Mapping[str, str]:
+    """A Worker's settings, without what differs from one to the next, and without any secret."""
+    return {
+        **bus_environment(settings.bus, settings.worker, settings.state_dir.absolute()),
+        f"{_PREFIX}SECRETS_DIR": str(settings.secrets_dir.absolute()),
+        f"{_PREFIX}TELEMETRY__LOG_LEVEL": settings.telemetry.log_level,
+        f"{_PREFIX}TELEMETRY__LOG_FORMAT": settings.telemetry.log_format,
+        **settings.worker.environment,
+    }
+
+
+def bus_environment(bus: BusSettings, worker: WorkerSettings, state_dir: Path) -> dict[str, str]:
+    """How Workers reach the bus: the scheduler's way, with their own identity if they have one."""
+    handed_on = bus.model_dump(mode="json", exclude={"password", "password_file", "user"}, exclude_unset=True)
+    environment = {f"{_PREFIX}BUS__{name.upper()}": str(value) for name, value in handed_on.items()}
+    environment[f"{_PREFIX}BUS__URL"] = bus.url
+    user = worker.bus_user or bus.user
+    password_file = worker.bus_password_file if worker.bus_user else _password_file(bus, state_dir)
+    if user is not None:
+        environment[f"{_PREFIX}BUS__USER"] = user
+    if password_file is not None:
+        environment[f"{_PREFIX}BUS__PASSWORD_FILE"] = str(password_file.absolute())
+    return environment
+
+
+def _password_file(bus: BusSettings, state_dir: Path) -> Path | None:
+    """The password as a file: a variable would be seen by everybody on the machine."""
+    if bus.password_file is not None or bus.password is None:
+        return bus.password_file
+    path = state_dir / "bus-password"
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(bus.password.get_secret_value())
+    return path

@@ -1,0 +1,1 @@
+"""Decisions of the scheduler: synchronous and pure."""

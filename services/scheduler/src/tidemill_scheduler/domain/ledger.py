@@ -1,0 +1,93 @@
+"""Room of Pools and quotas, now and once everything that drains has gone."""
+
+from __future__ import annotations
+
+from tidemill_scheduler.domain.filling import UNBOUNDED
+from tidemill_scheduler.domain.snapshot import Pool, Quota, Snapshot, Worker, WorkerState
+
+
+class Account:
+    """Free room, `*_now` and `*_soon`: less what waits for it, more what drains."""
+
+    __slots__ = ("cpu_now", "cpu_soon", "memory_now", "memory_soon", "workers_now", "workers_soon")
+
+    def __init__(self, quota: Quota) -> None:
+        self.cpu_now = self.cpu_soon = _bound(quota.cpu_millicores)
+        self.memory_now = self.memory_soon = _bound(quota.memory_bytes)
+        self.workers_now = self.workers_soon = _bound(quota.workers)
+
+    def fits_now(self, cpu: int, memory: int) -> bool:
+        """Whether it may start at once without taking what others wait for."""
+        return (
+            self.fits_soon(cpu, memory) and self.workers_now > 0 and cpu <= self.cpu_now and memory <= self.memory_now
+        )
+
+    def fits_soon(self, cpu: int, memory: int) -> bool:
+        """Whether it fits when everything that drains has gone."""
+        return self.workers_soon > 0 and cpu <= self.cpu_soon and memory <= self.memory_soon
+
+    def is_exceeded(self) -> bool:
+        """Whether more is taken than there is, even when everything that drains has gone."""
+        return self.workers_soon < 0 or self.cpu_soon < 0 or self.memory_soon < 0
+
+    def take_now(self, cpu: int, memory: int, workers: int = 1) -> None:
+        """Something takes room until it ends."""
+        self.workers_now -= workers
+        self.cpu_now -= cpu
+        self.memory_now -= memory
+
+    def take_soon(self, cpu: int, memory: int, workers: int = 1) -> None:
+        """Something will have room that is there now or will be."""
+        self.workers_soon -= workers
+        self.cpu_soon -= cpu
+        self.memory_soon -= memory
+
+
+class Ledger:
+    """The accounts of all Pools and of the owners in a snapshot."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.pools = {pool.name: Account(_capacity(pool)) for pool in snapshot.pools}
+        self.owners: dict[str, Account] = {}
+        self.starting = {pool.name: _bound(pool.max_starting) for pool in snapshot.pools}
+        """How many more may start in each Pool."""
+        for worker in snapshot.workers:
+            self._enter(worker)
+
+    def owner(self, name: str) -> Account:
+        """The account of one owner's quota."""
+        account = self.owners.get(name)
+        if account is None:
+            account = self.owners[name] = Account(self._snapshot.quotas.get(name, self._snapshot.default_quota))
+        return account
+
+    def drain(self, worker: Worker) -> None:
+        """It will leave."""
+        for account in self._accounts(worker):
+            account.take_soon(-worker.cpu_millicores, -worker.memory_bytes, -1)
+
+    def keep(self, worker: Worker) -> None:
+        """It will not leave after all."""
+        for account in self._accounts(worker):
+            account.take_soon(worker.cpu_millicores, worker.memory_bytes)
+
+    def _accounts(self, worker: Worker) -> list[Account]:
+        pool = self.pools.get(worker.pool)
+        return [self.owner(worker.owner)] if pool is None else [self.owner(worker.owner), pool]
+
+    def _enter(self, worker: Worker) -> None:
+        for account in self._accounts(worker):
+            account.take_now(worker.cpu_millicores, worker.memory_bytes)
+            if worker.state is not WorkerState.DRAINING:
+                account.take_soon(worker.cpu_millicores, worker.memory_bytes)
+        if worker.state is WorkerState.STARTING and worker.pool in self.starting:
+            self.starting[worker.pool] -= 1
+
+
+def _capacity(pool: Pool) -> Quota:
+    return Quota(cpu_millicores=pool.cpu_millicores, memory_bytes=pool.memory_bytes)
+
+
+def _bound(limit: int | None) -> int:
+    return UNBOUNDED if limit is None else limit

@@ -1,0 +1,223 @@
+"""Steps from the Workers there are towards fair shares: whom to start, whom to drain for it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tidemill_common.contracts.contract import WorkerId
+from tidemill_scheduler.domain.filling import Demand
+from tidemill_scheduler.domain.ledger import Account, Ledger
+from tidemill_scheduler.domain.snapshot import Blocked, Needs, Snapshot, Start, StartReason, Stop, StopReason, Worker
+from tidemill_scheduler.domain.snapshot import WorkerState as State
+
+
+class Standing:
+    """One active Service with its Workers."""
+
+    __slots__ = ("blocked", "by_backlog", "demand", "desired", "draining", "kept", "needs", "seen", "started")
+
+    def __init__(self, needs: Needs, index: int) -> None:
+        self.needs = needs
+        self.demand = Demand(needs, index)
+        self.kept: list[Worker] = []
+        """Workers that stay, as far as is decided."""
+        self.draining = 0
+        self.by_backlog = 0
+        """Workers that the backlog asks for."""
+        self.desired = 0
+        self.seen = 0
+        self.started = 0
+        self.blocked: Blocked | None = None
+
+    @property
+    def has_limit_reached(self) -> bool:
+        """Whether one Worker more would be above the Service's own limit, those that drain included."""
+        limit = self.needs.limit
+        return limit is not None and len(self.kept) + self.draining + self.started >= limit
+
+
+class Moves:
+    """Collects starts and stops; each decision is booked in the ledger at once."""
+
+    def __init__(self, snapshot: Snapshot, standings: Sequence[Standing], ledger: Ledger, stops: list[Stop]) -> None:
+        self.starts: list[Start] = []
+        self._snapshot = snapshot
+        self._standings = standings
+        self._ledger = ledger
+        self._stops = stops
+        self._victims: _Victims | None = None
+        self._hopeless: set[tuple[str, int, int]] = set()
+
+    def shrink_to_limits(self) -> None:
+        """Drain what is above a capacity or a quota that was made smaller."""
+        for name, account in self._ledger.pools.items():
+            self._shrink(account, pool=name)
+        for name, account in self._ledger.owners.items():
+            self._shrink(account, owner=name)
+
+    def start_all(self, order: Sequence[Demand]) -> None:
+        """Start what is missing to the fair shares, in their order; keep room for what must wait."""
+        for demand in order:
+            standing = self._standings[demand.index]
+            standing.seen += 1
+            if standing.seen > len(standing.kept):
+                self._start(standing)
+
+    def start_spare(self) -> None:
+        """Use room that no fair share can use (pieces of several Pools) for whoever can."""
+        for standing in self._standings:
+            missing = standing.demand.wanted - max(standing.demand.granted, len(standing.kept))
+            for _ in range(missing):
+                if not self._start_now(standing):
+                    break
+
+    def _start(self, standing: Standing) -> None:
+        if standing.has_limit_reached or not self._start_now(standing):
+            self._wait(standing)
+
+    def _start_now(self, standing: Standing) -> bool:
+        cpu, memory = standing.demand.cpu, standing.demand.memory
+        owner = self._ledger.owner(standing.needs.owner)
+        if standing.has_limit_reached or not owner.fits_now(cpu, memory):
+            return False
+        for pool in self._snapshot.pools:
+            account = self._ledger.pools[pool.name]
+            if self._ledger.starting[pool.name] > 0 and account.fits_now(cpu, memory) and pool.holds(cpu, memory):
+                self._book_start(standing, pool.name, owner, account)
+                return True
+        return False
+
+    def _book_start(self, standing: Standing, pool: str, owner: Account, account: Account) -> None:
+        for each in (owner, account):
+            each.take_now(standing.demand.cpu, standing.demand.memory)
+            each.take_soon(standing.demand.cpu, standing.demand.memory)
+        standing.started += 1
+        self._ledger.starting[pool] -= 1
+        reason = StartReason.BACKLOG if standing.seen <= standing.by_backlog else StartReason.WARM
+        self.starts.append(Start(standing.needs.service, pool, reason))
+
+    def _wait(self, standing: Standing) -> None:
+        """Keep room for it that drains already, or drain more."""
+        cpu, memory = standing.demand.cpu, standing.demand.memory
+        owner = self._ledger.owner(standing.needs.owner)
+        pool = self._pool_soon(owner, cpu, memory) or self._drain_for(standing, owner)
+        if pool is not None:
+            owner.take_soon(cpu, memory)
+            self._ledger.pools[pool].take_soon(cpu, memory)
+
+    def _pool_soon(self, owner: Account, cpu: int, memory: int) -> str | None:
+        if not owner.fits_soon(cpu, memory):
+            return None
+        for pool in self._snapshot.pools:
+            if self._ledger.pools[pool.name].fits_soon(cpu, memory) and pool.holds(cpu, memory):
+                return pool.name
+        return None
+
+    def _drain_for(self, standing: Standing, owner: Account) -> str | None:
+        """Drain Workers above their share until this one fits into a Pool; None, and nothing drained: it never does."""
+        size = (standing.needs.owner, standing.demand.cpu, standing.demand.memory)
+        if size in self._hopeless:
+            return None
+        for pool in self._snapshot.pools:
+            if pool.holds(standing.demand.cpu, standing.demand.memory) and self._drain_in(pool.name, standing, owner):
+                return pool.name
+        self._hopeless.add(size)
+        return None
+
+    def _drain_in(self, pool: str, standing: Standing, owner: Account) -> bool:
+        cpu, memory = standing.demand.cpu, standing.demand.memory
+        victims, chosen = self._all_victims(), list[Worker]()
+        accounts = ((owner, victims.of_owner(standing.needs.owner)), (self._ledger.pools[pool], victims.of_pool(pool)))
+        for account, queue in accounts:
+            for worker in queue:
+                if account.fits_soon(cpu, memory):
+                    break
+                if victims.take(worker):
+                    self._ledger.drain(worker)
+                    chosen.append(worker)
+        if owner.fits_soon(cpu, memory) and self._ledger.pools[pool].fits_soon(cpu, memory):
+            self._stops.extend(Stop(worker.id, worker.service, _reason(worker)) for worker in chosen)
+            return True
+        for worker in chosen:
+            victims.give_back(worker)
+            self._ledger.keep(worker)
+        return False
+
+    def _shrink(self, account: Account, *, pool: str | None = None, owner: str | None = None) -> None:
+        if not account.is_exceeded():
+            return
+        victims = self._all_victims()
+        for worker in victims.of_pool(pool) if pool is not None else victims.of_owner(owner or ""):
+            if not account.is_exceeded():
+                break
+            if victims.take(worker):
+                self._ledger.drain(worker)
+                self._stops.append(Stop(worker.id, worker.service, StopReason.OVER_LIMIT))
+
+    def _all_victims(self) -> _Victims:
+        if self._victims is None:
+            self._victims = _Victims(self._standings)
+        return self._victims
+
+
+class _Victims:
+    """Workers above their Service's fair share: idle ones first, then lower priority, then the youngest."""
+
+    def __init__(self, standings: Sequence[Standing]) -> None:
+        self._taken: set[WorkerId] = set()
+        self._by_owner: dict[str, deque[Worker]] = {}
+        self._by_pool: dict[str, deque[Worker]] = {}
+        found = [
+            (_cost(worker), standing.needs.priority, worker)
+            for standing in standings
+            if (excess := len(standing.kept) - standing.demand.granted) > 0
+            for worker in sorted(standing.kept, key=_order)[:excess]
+        ]
+        for _, _, worker in sorted(found, key=lambda item: (item[0], item[1], *_order(item[2]))):
+            self._by_owner.setdefault(worker.owner, deque()).append(worker)
+            self._by_pool.setdefault(worker.pool, deque()).append(worker)
+
+    def of_owner(self, owner: str) -> Sequence[Worker]:
+        return self._untaken(self._by_owner, owner)
+
+    def of_pool(self, pool: str) -> Sequence[Worker]:
+        return self._untaken(self._by_pool, pool)
+
+    def take(self, worker: Worker) -> bool:
+        """False: it is taken already."""
+        if worker.id in self._taken:
+            return False
+        self._taken.add(worker.id)
+        return True
+
+    def give_back(self, worker: Worker) -> None:
+        self._taken.discard(worker.id)
+
+    def _untaken(self, queues: Mapping[str, deque[Worker]], name: str) -> Sequence[Worker]:
+        queue = queues.get(name, _NONE)
+        while queue and queue[0].id in self._taken:
+            queue.popleft()
+        return queue
+
+
+_NONE: Final[deque[Worker]] = deque()
+
+
+def _cost(worker: Worker) -> int:
+    """What draining it interrupts: nothing, a start, running Invocations."""
+    if worker.idle_since is not None:
+        return 0
+    return 1 if worker.state is State.STARTING else 2
+
+
+def _order(worker: Worker) -> tuple[int, float, str]:
+    """Cheapest first: longest idle, then youngest."""
+    if worker.idle_since is not None:
+        return (0, worker.idle_since.timestamp(), worker.id)
+    return (_cost(worker), -worker.started_at.timestamp(), worker.id)
+
+
+def _reason(worker: Worker) -> StopReason:
+    return StopReason.FAIR_SHARE if _cost(worker) == 2 else StopReason.PREEMPTED

@@ -1,0 +1,1 @@
+"""Adapters that start and stop Workers, one module a technology."""

@@ -1,0 +1,126 @@
+"""The scheduler's view, for the gateway: the register `scheduler.status`, JSON.
+
+    {"at": "2026-01-31T12:00:00+00:00", "holder": "host-1-ab12",
+     "pools": [{"name", "cpu_millicores", "memory_bytes", "cpu_used", "memory_used", "workers"}],
+     "services": {name: {"running", "starting", "draining", "desired", "target",
+                         "blocked"?, "degraded"?, "next_try"?}},
+     "left_out": n}
+
+`services` has those with Workers, with work, or degraded: at most `MAX_SERVICES`, degraded ones first; `left_out`
+counts the rest. Renewed when something changed, at most every second, and every ten seconds in any case: an older one
+says that no scheduler runs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from tidemill_common.bus import Registers
+from tidemill_common.contracts.contract import ServiceName
+from tidemill_common.errors import TransientError
+from tidemill_scheduler.domain.failures import Failure
+from tidemill_scheduler.domain.snapshot import Outlook, Pool, Worker
+
+log = structlog.get_logger()
+REGISTER: Final = "scheduler.status"
+MAX_SERVICES: Final = 2000
+"""About 200 KB; a bus message may have 1 MB."""
+_MIN_GAP: Final = 1.0
+_MAX_GAP: Final = 10.0
+"""Seconds."""
+
+
+class StatusBoard:
+    """Publishes the view when it is due."""
+
+    def __init__(
+        self, registers: Registers, *, holder: str, pool: Pool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._registers = registers
+        self._holder = holder
+        self._pool = pool
+        self._clock = clock
+        self._shown: dict[str, Any] | None = None
+        self._shown_at = float("-inf")
+
+    async def show(
+        self,
+        outlook: Mapping[ServiceName, Outlook],
+        workers: Sequence[Worker],
+        failures: Mapping[ServiceName, Failure],
+        invalid: Mapping[ServiceName, str],
+    ) -> None:
+        """Publish if it is due. A bus that does not answer is tried again with the next round."""
+        age = self._clock() - self._shown_at
+        if age < _MIN_GAP:
+            return
+        view = view_of(self._pool, outlook, workers, failures, invalid)
+        if view == self._shown and age < _MAX_GAP:
+            return
+        body = {"at": datetime.now(UTC).isoformat(), "holder": self._holder, **view}
+        try:
+            await self._registers.put(REGISTER, json.dumps(body).encode())
+        except TransientError as error:
+            log.warning("status not published", error=str(error))
+            return
+        self._shown, self._shown_at = view, self._clock()
+
+
+def view_of(
+    pool: Pool,
+    outlook: Mapping[ServiceName, Outlook],
+    workers: Sequence[Worker],
+    failures: Mapping[ServiceName, Failure],
+    invalid: Mapping[ServiceName, str],
+) -> dict[str, Any]:
+    """The view without its time, so that equal views are equal."""
+    counts: dict[str, dict[str, int]] = {}
+    for worker in workers:
+        of_service = counts.setdefault(worker.service, {})
+        of_service[worker.state.value] = of_service.get(worker.state.value, 0) + 1
+    names = sorted({*outlook, *counts, *failures, *invalid}, key=lambda name: (_health(name, failures, invalid), name))
+    services = {
+        name: _service(outlook.get(ServiceName(name)), counts.get(name, {})) | _trouble(name, failures, invalid)
+        for name in names[:MAX_SERVICES]
+    }
+    return {"pools": [_usage(pool, workers)], "services": services, "left_out": max(0, len(names) - MAX_SERVICES)}
+
+
+def _service(outlook: Outlook | None, counts: Mapping[str, int]) -> dict[str, Any]:
+    view: dict[str, Any] = {state: counts.get(state, 0) for state in ("running", "starting", "draining")}
+    view["desired"] = outlook.desired if outlook is not None else 0
+    view["target"] = outlook.target if outlook is not None else 0
+    if outlook is not None and outlook.blocked is not None:
+        view["blocked"] = outlook.blocked.value
+    return view
+
+
+def _trouble(name: str, failures: Mapping[ServiceName, Failure], invalid: Mapping[ServiceName, str]) -> dict[str, Any]:
+    if (reason := invalid.get(ServiceName(name))) is not None:
+        return {"degraded": reason}
+    failure = failures.get(ServiceName(name))
+    if failure is None or not failure.is_degraded:
+        return {}
+    return {"degraded": failure.reason, "next_try": failure.next_try.isoformat()}
+
+
+def _health(name: str, failures: Mapping[ServiceName, Failure], invalid: Mapping[ServiceName, str]) -> int:
+    return 0 if _trouble(name, failures, invalid) else 1
+
+
+def _usage(pool: Pool, workers: Sequence[Worker]) -> dict[str, Any]:
+    inside = [worker for worker in workers if worker.pool == pool.name]
+    return {
+        "name": pool.name,
+        "cpu_millicores": pool.cpu_millicores,
+        "memory_bytes": pool.memory_bytes,
+        "cpu_used": sum(worker.cpu_millicores for worker in inside),
+        "memory_used": sum(worker.memory_bytes for worker in inside),
+        "workers": len(inside),
+    }
