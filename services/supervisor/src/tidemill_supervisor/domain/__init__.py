@@ -1,0 +1,1 @@
+"""Decisions of a Worker: pure and synchronous."""

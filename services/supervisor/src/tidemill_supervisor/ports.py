@@ -1,0 +1,84 @@
+"""What the use cases of a Worker need from outside, beside the bus and the stores."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from tidemill_common.errors import TidemillError
+from tidemill_common.storage import ObjectStore
+from tidemill_supervisor.domain.environment import Place
+
+Clock = Callable[[], datetime]
+"""Aware time of day."""
+Jitter = Callable[[], float]
+"""Numbers in [0, 1)."""
+Sink = Callable[[bytes], None]
+"""Takes what a script writes, as it comes; never blocks."""
+
+
+class StartError(TidemillError):
+    """A script could not be started; says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to run, where, with which environment."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    directory: Path
+    file_limit_bytes: int | None = None
+    """No file that it writes may grow beyond this; None: no limit."""
+    memory_limit_bytes: int | None = None
+    """Address space of each of its processes; None: no limit."""
+
+
+class Running(Protocol):
+    """A script that was started, with all processes that it started itself."""
+
+    async def wait(self) -> int:
+        """Its exit code, negative: the signal that ended it. Its children may still run."""
+        ...
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal all of its process group; when nothing is left, nothing happens."""
+        ...
+
+    async def clear(self) -> None:
+        """Kill all that it started and that still runs, also what left its group; then read its output to the end."""
+        ...
+
+
+class Scripts(Protocol):
+    """Runs scripts."""
+
+    def start(self, command: Command, place: Place, sink: Sink) -> Running:
+        """Start one, its output going to `sink`.
+
+        Raises:
+            StartError: There is no such interpreter, or the environment is too large, or the system has no room.
+        """
+        ...
+
+    def memory_kills(self) -> int:
+        """How often the kernel has killed in this memory group for want of memory; only differences mean something."""
+        ...
+
+
+class Stores(Protocol):
+    """The providers that a Service can reach, opened when they are first used."""
+
+    async def open(self, provider: str) -> ObjectStore:
+        """The store behind a provider's name.
+
+        Raises:
+            NotFoundError: There are no credentials for this provider.
+            UnsupportedError: No adapter can talk to this kind.
+            InvalidInputError: Its credentials are incomplete.
+        """
+        ...

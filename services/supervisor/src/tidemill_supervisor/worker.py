@@ -1,0 +1,205 @@
+"""A Worker's life: lease, perform, answer, as many at a time as there are slots, until it is told to stop.
+
+Stopping leases no more, lets what runs finish within the drain time, and gives the rest back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from tidemill_common.bus import Bus, Lease, Leases
+from tidemill_common.contracts.contract import InvocationId, ServiceName, WorkerId
+from tidemill_common.lifecycle import background
+from tidemill_common.secrets import SecretStore
+from tidemill_supervisor.attempt import Attempt, Interruption, Tools
+from tidemill_supervisor.cancels import Cancels
+from tidemill_supervisor.definitions import Definition, Definitions
+from tidemill_supervisor.domain.environment import Place
+from tidemill_supervisor.presence import Presence, presence_subject
+from tidemill_supervisor.reporting import Execution
+from tidemill_supervisor.stores import OpenStores
+
+log = structlog.get_logger()
+
+_REVISION_WAIT: Final = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who this Worker is, and where it works."""
+
+    service: ServiceName
+    worker: WorkerId
+    mark: str
+    node: str
+    directory: Path
+
+
+class Worker:
+    """Runs the Invocations of one Service."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        secrets: SecretStore,
+        stores: OpenStores,
+        identity: Identity,
+        tools: Tools,
+        *,
+        slots: int | None,
+        drain_timeout: timedelta,
+        definition_timeout: timedelta,
+    ) -> None:
+        self._bus = bus
+        self._identity = identity
+        self._tools = tools
+        self._slots = slots
+        self._drain_timeout = drain_timeout
+        self._definition_timeout = definition_timeout
+        self._stopping = asyncio.Event()
+        self._removed = False
+        self._running: dict[asyncio.Task[None], InvocationId] = {}
+        self._attempts: dict[InvocationId, Attempt] = {}
+        self._definitions = Definitions(bus.log, identity.service, secrets, stores, removed=self._remove)
+        self._cancels = Cancels(bus.log, identity.service, on_cancel=self._cancel)
+        self.ready = asyncio.Event()
+        """Set when it leases."""
+
+    def stop(self) -> None:
+        """Drain: lease no more, finish what runs within the drain time, give back the rest."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until stopped, until the Service is removed, or until `reuse` is used up.
+
+        Raises:
+            UnavailableError: There is no such Service.
+        """
+        async with background(stop=self.stop, definitions=self._definitions.follow(), cancels=self._cancels.follow()):
+            definition = await self._beginning()
+            if definition is not None:
+                await self._work(definition)
+
+    async def _beginning(self) -> Definition | None:
+        """The first definition, when it and all cancellations are known; None: stopped before."""
+        reading = asyncio.create_task(self._read_first())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return await reading if reading.done() else None
+        finally:
+            await _cancelled(reading, stopping)
+
+    async def _read_first(self) -> Definition:
+        definition = await self._definitions.at_least(0, self._definition_timeout)
+        await self._cancels.caught_up()
+        return definition
+
+    async def _work(self, definition: Definition) -> None:
+        reuse = definition.service.reuse
+        slots = min(self._slots or definition.service.slots, reuse or 256)
+        subject = presence_subject(self._identity.service, self._identity.worker)
+        presence = Presence(self._bus.live, subject, slots=slots, busy=lambda: len(self._running))
+        async with (
+            self._bus.queue.leases(self._identity.service, slots=slots) as leases,
+            background(stop=self.stop, presence=presence.tell()),
+            self._stopped_when_asked(leases),
+        ):
+            self.ready.set()
+            log.info("worker ready", service=self._identity.service, worker=self._identity.worker, slots=slots)
+            await self._take(leases, presence, reuse)
+            await self._drain()
+
+    async def _take(self, leases: Leases, presence: Presence, reuse: int | None) -> None:
+        taken = 0
+        async for lease in leases:
+            task = asyncio.create_task(self._handle(lease))
+            self._running[task] = lease.invocation.id
+            task.add_done_callback(self._running.pop)
+            task.add_done_callback(lambda _: presence.changed())
+            presence.changed()
+            taken += 1
+            if taken == reuse:
+                leases.stop()
+
+    async def _handle(self, lease: Lease) -> None:
+        invocation = lease.invocation
+        definition = await self._definitions.at_least(invocation.revision, _REVISION_WAIT)
+        execution = Execution(
+            invocation=invocation,
+            attempt=lease.attempt,
+            revision=definition.revision,
+            worker=self._identity.worker,
+        )
+        attempt = Attempt(
+            lease,
+            definition,
+            self._place(lease),
+            execution,
+            self._tools,
+            cancelled=invocation.id in self._cancels,
+        )
+        self._attempts[invocation.id] = attempt
+        try:
+            await attempt.run()
+        finally:
+            self._attempts.pop(invocation.id, None)
+
+    def _place(self, lease: Lease) -> Place:
+        return Place(
+            root=self._identity.directory / f"{lease.invocation.id}-{lease.attempt}",
+            attempt=lease.attempt,
+            worker=self._identity.worker,
+            mark=self._identity.mark,
+            node=self._identity.node,
+        )
+
+    async def _drain(self) -> None:
+        """Let what runs finish; once we are told to stop, within the drain time."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            while self._running and not stopping.done():
+                await asyncio.wait({*self._running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancelled(stopping)
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._drain_timeout.total_seconds())
+        cause = Interruption.SERVICE_REMOVED if self._removed else Interruption.DRAINED
+        for attempt in list(self._attempts.values()):
+            attempt.interrupt(cause)
+        if self._running:
+            await asyncio.wait(self._running)
+
+    def _cancel(self, invocation: InvocationId) -> None:
+        if (attempt := self._attempts.get(invocation)) is not None:
+            attempt.interrupt(Interruption.CANCELLED)
+
+    def _remove(self) -> None:
+        self._removed = True
+        self.stop()
+
+    @contextlib.asynccontextmanager
+    async def _stopped_when_asked(self, leases: Leases) -> AsyncIterator[None]:
+        async def stop_leasing() -> None:
+            await self._stopping.wait()
+            leases.stop()
+
+        task = asyncio.create_task(stop_leasing())
+        try:
+            yield
+        finally:
+            await _cancelled(task)
+
+
+async def _cancelled(*tasks: asyncio.Task[object] | asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
