@@ -1,0 +1,1 @@
+"""HTTP: the hot routes as plain ASGI, everything else through FastAPI."""

@@ -1,0 +1,133 @@
+"""`/v1/invocations`: look up, list, cancel, retry, result, logs and the live tail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path, Query
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from pydantic import AwareDatetime
+
+from tidemill_common.contracts.invocation import Phase, Reason
+from tidemill_common.errors import NotFoundError
+from tidemill_gateway.auth import admin
+from tidemill_gateway.cancellation import cancel
+from tidemill_gateway.dependencies import Dependencies
+from tidemill_gateway.domain.fold import InvocationRow
+from tidemill_gateway.invocations import InvocationFilter
+from tidemill_gateway.logs import formatted, new_lines
+from tidemill_gateway.repeats import Repeats
+from tidemill_gateway.routes.v1.access import Reader, Readers
+from tidemill_gateway.routes.v1.views import InvocationList, InvocationView, LogView, Started
+from tidemill_gateway.tailing import News, Seen, Tails
+
+_STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+def router(deps: Dependencies, repeats: Repeats) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(prefix="/v1/invocations", tags=["invocations"])
+    tails = Tails(deps.queries, deps.logs, deps.changes, deps.stopping)
+    reader = Depends(Readers(deps))
+    only_admin = [Depends(admin(deps.admin))]
+
+    async def own(
+        invocation: Annotated[str, Path(min_length=1, max_length=64)], reading: Annotated[Reader, reader]
+    ) -> InvocationRow:
+        row = await deps.queries.await_known(invocation)
+        reading.require(row.service)
+        return row
+
+    Row = Annotated[InvocationRow, Depends(own)]  # noqa: N806  # a type
+
+    @routes.get("", summary="List, newest first")
+    async def list_invocations(
+        reading: Annotated[Reader, reader],
+        service: str | None = None,
+        phase: Phase | None = None,
+        dead: bool | None = None,
+        reason: Reason | None = None,
+        since: AwareDatetime | None = None,
+        until: AwareDatetime | None = None,
+        redrive_of: str | None = None,
+        cursor: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    ) -> InvocationList:
+        reading.require(service)
+        wanted = InvocationFilter(
+            service=service,
+            phase=phase,
+            dead=dead,
+            reason=reason,
+            since=since,
+            until=until,
+            redrive_of=redrive_of,
+        )
+        return InvocationList.of(await deps.queries.list(wanted, cursor=cursor, limit=limit))
+
+    @routes.get("/{invocation}", summary="One Invocation")
+    async def get_invocation(row: Row) -> InvocationView:
+        return InvocationView.of(row)
+
+    @routes.post("/{invocation}/cancel", status_code=202, dependencies=only_admin, summary="Cancel")
+    async def cancel_invocation(row: Row) -> InvocationView:
+        await cancel(row, deps.bus.log, principal=deps.admin.username)
+        return InvocationView.of(await deps.queries.await_ended(row.id))
+
+    @routes.post("/{invocation}/retry", status_code=201, dependencies=only_admin, summary="Run an ended one again")
+    async def retry_invocation(row: Row, response: Response) -> Started:
+        new = await repeats.retry(row)
+        response.headers["location"] = f"/v1/invocations/{new}"
+        return Started(id=new, redrive_of=row.id)
+
+    @routes.get("/{invocation}/result", response_class=Response, summary="The answer of a direct call, as it came")
+    async def get_result(row: Row) -> Response:
+        body = row.result
+        if row.result_ref is not None:
+            body = await deps.payloads.get(row.result_ref)
+        if body is None:
+            raise NotFoundError(f"invocation {row.id} has no result: it is {row.phase}")
+        return Response(body, media_type="application/octet-stream")
+
+    @routes.get("/{invocation}/logs", response_class=PlainTextResponse, summary="What user code wrote")
+    async def get_logs(row: Row, follow: bool = False, timestamps: bool = False) -> Response:
+        if follow:
+            lines = _text(tails.tail(row, Seen()), timestamps=timestamps)
+            return StreamingResponse(lines, media_type="text/plain; charset=utf-8", headers=_STREAM_HEADERS)
+        text = await deps.logs.text(row.service, row.id, timestamps=timestamps)
+        return PlainTextResponse(text if text is not None else row.log_tail or "")
+
+    @routes.get("/{invocation}/tail", response_class=StreamingResponse, summary="Changes and lines as they happen")
+    async def tail_invocation(row: Row, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
+        """Server-sent events `invocation`, `log` and at last `end`; resumes behind `Last-Event-ID`."""
+        events = _events(tails.tail(row, Seen.parse(last_event_id)))
+        return StreamingResponse(events, media_type="text/event-stream", headers=_STREAM_HEADERS)
+
+    return routes
+
+
+async def _text(tail: AsyncIterator[News], *, timestamps: bool) -> AsyncIterator[str]:
+    numbers: dict[int, int] = {}
+    async for news in tail:
+        if news.log is not None:
+            for line in new_lines(news.log, numbers):
+                yield formatted(line, timestamps=timestamps) + "\n"
+
+
+async def _events(tail: AsyncIterator[News]) -> AsyncIterator[str]:
+    ended = False
+    async for news in tail:
+        if news.row is not None:
+            ended = news.row.is_terminal
+            yield _event("invocation", news.seen, InvocationView.of(news.row).model_dump_json())
+        elif news.log is not None:
+            yield _event("log", news.seen, LogView.of(news.log).model_dump_json())
+        else:
+            yield ": nothing new\n\n"
+    if ended:
+        yield "event: end\ndata: {}\n\n"
+
+
+def _event(name: str, seen: Seen, data: str) -> str:
+    return f"event: {name}\nid: {seen}\ndata: {data}\n\n"

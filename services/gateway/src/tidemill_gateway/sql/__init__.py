@@ -1,0 +1,1 @@
+"""SQL: the engine, the common metadata and the tables of the projections."""

@@ -1,0 +1,77 @@
+"""One database for the gateway: SQLite (WAL) in one file, or PostgreSQL shared by several replicas.
+
+Transactions write unless they say otherwise: on SQLite `engine.begin()` takes the write lock at once (BEGIN IMMEDIATE),
+because a read that turns into a write cannot wait for the lock. `reading(engine)` never blocks and is never blocked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from tidemill_common.errors import InvalidInputError
+
+_READ_ONLY: Final = "tidemill_read_only"
+_PRAGMAS: Final = (
+    "PRAGMA busy_timeout=30000",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=NORMAL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA cache_size=-65536",
+)
+"""NORMAL: a power cut may lose the last transactions, never the database; projections then fold them again."""
+
+
+@asynccontextmanager
+async def open_database(url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine for `sqlite+aiosqlite:///<path>` or `postgresql+asyncpg://…`, disposed of at the end.
+
+    Raises:
+        InvalidInputError: Another database, or SQLite in memory (it cannot be shared by connections).
+    """
+    parsed = sa.make_url(url)
+    if parsed.drivername == "sqlite+aiosqlite":
+        engine = _sqlite(parsed)
+    elif parsed.drivername == "postgresql+asyncpg":
+        engine = create_async_engine(parsed, pool_size=8, max_overflow=8, pool_pre_ping=True)
+    else:
+        raise InvalidInputError(f"database_url: {parsed.drivername} is neither sqlite+aiosqlite nor postgresql+asyncpg")
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection in a transaction that only reads."""
+    async with engine.connect() as connection:
+        yield await connection.execution_options(**{_READ_ONLY: True})
+
+
+def _sqlite(url: sa.URL) -> AsyncEngine:
+    if url.database in (None, "", ":memory:"):
+        raise InvalidInputError("database_url: SQLite needs a file")
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(url, pool_size=8, max_overflow=8)
+    sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself; _begin_sqlite does
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
