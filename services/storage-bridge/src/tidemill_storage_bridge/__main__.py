@@ -1,0 +1,46 @@
+"""Entry point: `python -m tidemill_storage_bridge`. Nothing else reads the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+
+import structlog
+from pydantic import ValidationError
+
+from tidemill_common.errors import TidemillError
+from tidemill_common.lifecycle import stop_on_signals
+from tidemill_common.telemetry import configure_logging
+from tidemill_storage_bridge.app import SOURCES, MakeSource, run
+from tidemill_storage_bridge.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+def main(sources: Mapping[str, MakeSource] = SOURCES) -> int:
+    """Run until SIGTERM or SIGINT; 0 after an orderly stop, 75 when a dependency is missing, 78 on wrong settings."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.stderr.write(f"settings: {error}\n")
+        return 78
+    configure_logging(settings.telemetry, component="storage-bridge")
+    try:
+        asyncio.run(_run(settings, sources))
+    except TidemillError as error:
+        _log.error("storage-bridge cannot run", error=str(error))
+        return 75
+    except Exception:  # noqa: BLE001 (the process's edge)
+        _log.exception("storage-bridge failed")
+        return 70
+    return 0
+
+
+async def _run(settings: Settings, sources: Mapping[str, MakeSource]) -> None:
+    async with stop_on_signals() as stopping:
+        await run(settings, stopping, sources=sources)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

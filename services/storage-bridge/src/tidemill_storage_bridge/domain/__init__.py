@@ -1,0 +1,1 @@
+"""Decisions of the storage-bridge: pure, synchronous, without clock or I/O."""

@@ -1,0 +1,1 @@
+"""Adapters that turn providers' notifications into Events, one module a technology; `app` holds the table of them."""
