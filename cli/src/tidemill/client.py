@@ -75,28 +75,33 @@ class GatewayClient:
         wanted = {name: value for name, value in query.items() if value is not None}
         return (await self.request("GET", path, missing=missing, params=wanted)).json()
 
-    async def pages(self, path: str, *, limit: int | None = None, **query: Any) -> list[dict[str, Any]]:
-        """The items of a list, page by page, at most `limit` of them."""
+    async def pages(
+        self, path: str, *, limit: int | None = None, page: str = "cursor", **query: Any
+    ) -> list[dict[str, Any]]:
+        """The items of a list, page by page, at most `limit` of them.
+
+        Args:
+            page: Name of the parameter that asks for the next page.
+        """
         items: list[dict[str, Any]] = []
-        cursor: str | None = None
+        wanted: dict[str, Any] = dict(query)
         while True:
-            page = await self.get(path, cursor=cursor, **query)
-            items += page["items"]
-            cursor = page.get("next")
-            if cursor is None or (limit is not None and len(items) >= limit):
+            answer = await self.get(path, **wanted)
+            items += answer["items"]
+            wanted[page] = answer.get("next")
+            if wanted[page] is None or (limit is not None and len(items) >= limit):
                 return items[:limit]
 
-    async def stream(self, path: str, **query: Any) -> AsyncIterator[tuple[str, str]]:
-        """(event, data) of server-sent events, until the server ends them."""
-        wanted = {name: value for name, value in query.items() if value is not None}
+    async def lines(self, path: str, **query: Any) -> AsyncIterator[str]:
+        """Lines of a text as it is written, until the server ends it."""
         endless = httpx.Timeout(10, read=None)
         try:
-            async with self._http.stream("GET", path, params=wanted, timeout=endless) as answer:
+            async with self._http.stream("GET", path, params=query, timeout=endless) as answer:
                 if not answer.is_success:
                     await answer.aread()
                 self._check(answer, "")
-                async for event in server_sent_events(answer.aiter_lines()):
-                    yield event
+                async for line in answer.aiter_lines():
+                    yield line
         except httpx.HTTPError as error:
             raise CliError(f"{self.endpoint} went away: {_why(error)}", Exit.CONNECTION) from error
 
@@ -139,22 +144,6 @@ class GatewayClient:
         headers = {"Authorization": f"Bearer {await self.token(service)}"}
         wait = httpx.Timeout(30, read=timeout_seconds)
         return await self.request("POST", f"/run/{service}", content=body, headers=headers, auth=None, timeout=wait)
-
-
-async def server_sent_events(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, str]]:
-    """(event, data) pairs: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
-    name, data = "message", list[str]()
-    async for line in lines:
-        if not line:
-            if data:
-                yield name, "\n".join(data)
-            name, data = "message", []
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "event":
-            name = value
-        elif field == "data":
-            data.append(value)
 
 
 def problem_text(answer: httpx.Response) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -89,3 +90,16 @@ def ask_objects(context: typer.Context, question: Callable[[Objects], Awaitable[
             return await question(objects)
 
     return asyncio.run(answer())
+
+
+def confirm(question: str) -> None:
+    """Return when the user agrees.
+
+    Raises:
+        CliError: There is nobody to ask.
+        typer.Exit: The user does not agree.
+    """
+    if not sys.stdin.isatty():
+        raise CliError(f"{question} give --yes when there is nobody to ask", Exit.USAGE)
+    if not typer.confirm(question, err=True):
+        raise typer.Exit(Exit.FAILED)

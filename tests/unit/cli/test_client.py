@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import httpx
 import pytest
 
-from tidemill.client import GatewayClient, server_sent_events
+from tidemill.client import GatewayClient
 from tidemill.errors import CliError, Exit
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -56,9 +56,13 @@ async def test_a_service_is_called_with_its_own_token_and_not_with_our_password(
     assert seen["authorization"] == "Bearer the-token"
 
 
-async def test_events_of_a_stream_are_put_together() -> None:
-    async def lines() -> AsyncIterator[str]:
-        for line in ("event: log", "data: one", "data: two", "", ": comment", "", "data: three", ""):
-            yield line
+async def test_a_list_is_read_page_by_page_up_to_the_limit() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        number = int(request.url.params.get("cursor", "0"))
+        return httpx.Response(200, json={"items": [{"id": number}], "next": str(number + 1) if number < 4 else None})
 
-    assert [event async for event in server_sent_events(lines())] == [("log", "one\ntwo"), ("message", "three")]
+    async def ids(limit: int | None) -> list[int]:
+        return [item["id"] for item in await client(handler).pages("/list", limit=limit)]
+
+    assert await ids(None) == [0, 1, 2, 3, 4]
+    assert await ids(2) == [0, 1]

@@ -25,6 +25,7 @@ def accounts(context: typer.Context, form: FormatOption = Format.TABLE) -> None:
     columns = (
         Column("SERVICE", "service"),
         *(Column(name.upper(), name, right=True) for name in _COUNTS),
+        Column("ON THE BUS", "open_on_bus", right=True),
         Column("BALANCED", "balanced"),
     )
     show_rows(rows, columns, form)
@@ -50,3 +51,5 @@ def reconcile(
         show_json(answer)
     else:
         out.print(f"listed {answer['listed']}, missing {answer['missing']}, submitted {answer['submitted']}")
+    if answer.get("error"):
+        raise CliError(f"not complete: {answer['error']}")

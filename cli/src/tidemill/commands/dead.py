@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Final
 
+import httpx
 import typer
 import yaml
 
 from tidemill.client import GatewayClient
 from tidemill.errors import CliError, Exit
 from tidemill.output import Column, Format, FormatOption, out, show_json, show_rows
-from tidemill.session import ask
+from tidemill.session import ask, confirm
 
 _COLUMNS: Final = (
-    Column("ID", "id"),
+    Column("ID", "invocation_id"),
     Column("SERVICE", "service"),
     Column("REASON", "reason"),
     Column("ATTEMPTS", "attempts", right=True),
@@ -63,14 +63,30 @@ def redrive(
     context: typer.Context, letters: IdsArgument = None, everything: AllOption = False, service: ServiceOption = None
 ) -> None:
     """Let dead letters run again, as new Invocations; prints the new ids."""
-    chosen = _chosen(context, letters, everything, service)
+    _check_choice(letters, everything)
 
-    async def redrive_all(client: GatewayClient) -> None:
-        for one in chosen:
+    async def redrive_chosen(client: GatewayClient) -> dict[str, str]:
+        for one in letters or []:
             answer = await client.request("POST", f"/v1/dead-letters/{one}/redrive", missing=f"dead letter {one}")
-            out.print(answer.json()["invocation_id"])
+            out.print(answer.json()["id"])
+        return await _redrive_all(client, service) if everything else {}
 
-    ask(context, redrive_all)
+    failed = ask(context, redrive_chosen)
+    if failed:
+        raise CliError("\n".join(f"{letter}: {why}" for letter, why in failed.items()))
+
+
+async def _redrive_all(client: GatewayClient, service: str | None) -> dict[str, str]:
+    """Redrive until there are no more; returns those that could not be, and why."""
+    body = {"service": service} if service else {}
+    while True:
+        patience = httpx.Timeout(300, connect=5)
+        answer = (await client.request("POST", "/v1/dead-letters/redrive", json=body, timeout=patience)).json()
+        for new in answer["invocations"].values():
+            out.print(new)
+        failed: dict[str, str] = answer["failed"]
+        if failed or not answer["more"]:
+            return failed
 
 
 def purge(
@@ -81,28 +97,28 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Forget dead letters for good."""
-    chosen = _chosen(context, letters, everything, service)
+    _check_choice(letters, everything)
     if not yes:
-        if not sys.stdin.isatty():
-            raise CliError("give --yes when there is nobody to ask", Exit.USAGE)
-        if not typer.confirm(f"forget {len(chosen)} dead letters?", err=True):
-            raise typer.Exit(Exit.FAILED)
+        confirm("forget these dead letters?")
 
-    async def purge_all(client: GatewayClient) -> None:
-        for one in chosen:
+    async def purge_chosen(client: GatewayClient) -> int:
+        for one in letters or []:
             await client.request("DELETE", f"/v1/dead-letters/{one}", missing=f"dead letter {one}")
+        return await _purge_all(client, service) if everything else len(letters or [])
 
-    ask(context, purge_all)
-    out.print(f"{len(chosen)} forgotten")
+    out.print(f"{ask(context, purge_chosen)} forgotten")
 
 
-def _chosen(context: typer.Context, letters: list[str] | None, everything: bool, service: str | None) -> list[str]:
+async def _purge_all(client: GatewayClient, service: str | None) -> int:
+    total = 0
+    while True:
+        query = {"service": service} if service else {}
+        count = int((await client.request("DELETE", "/v1/dead-letters", params=query)).json()["purged"])
+        total += count
+        if count == 0:
+            return total
+
+
+def _check_choice(letters: list[str] | None, everything: bool) -> None:
     if bool(letters) == everything:
         raise CliError("give ids, or --all", Exit.USAGE)
-    if letters:
-        return letters
-
-    async def all_ids(client: GatewayClient) -> list[str]:
-        return [str(one["id"]) for one in await client.pages("/v1/dead-letters", service=service)]
-
-    return ask(context, all_ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +17,6 @@ from tidemill.session import ask
 
 ServiceOption = Annotated[str | None, typer.Option("--service", "-s", help="Only of this Service.")]
 IdsArgument = Annotated[list[str], typer.Argument(help="Ids.")]
-SinceOption = Annotated[str | None, typer.Option(help="Instant (ISO 8601) of the first Event; else the oldest kept.")]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", help="At most so many.")]
 
 
@@ -45,15 +44,22 @@ def invocations(
 
 def events(
     context: typer.Context,
-    service: ServiceOption = None,
+    service: Annotated[
+        str | None, typer.Option("--service", "-s", help="Only those that concern this Service.")
+    ] = None,
     bucket: Annotated[str | None, typer.Option(help="Only of objects in this bucket.")] = None,
-    since: SinceOption = None,
+    since: Annotated[str | None, typer.Option(help="Instant (ISO 8601) of the first; else a day ago.")] = None,
     limit: LimitOption = 50,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """List Events that have arrived."""
-    key = service or bucket
-    show_rows(ask(context, lambda c: c.pages("/v1/events", limit=limit, key=key, since=since)), EVENT_COLUMNS, form)
+    """List the newest Events that have arrived."""
+    first = since or (datetime.now(UTC) - timedelta(days=1)).isoformat()
+
+    async def newest(client: GatewayClient) -> list[dict[str, Any]]:
+        query: dict[str, Any] = {"service": service, "bucket": bucket, "since": first, "limit": 500}
+        return (await client.pages("/v1/events", page="start", **query))[-limit:]
+
+    show_rows(ask(context, newest), EVENT_COLUMNS, form)
 
 
 def logs(
@@ -93,24 +99,12 @@ async def _is_invocation(client: GatewayClient, what: str) -> bool:
 
 async def _logs_of(client: GatewayClient, invocation: str, *, follow: bool, prefix: str) -> None:
     path = f"/v1/invocations/{invocation}/logs"
-    if not follow:
-        text = (await client.request("GET", path, missing=f"Invocation {invocation}")).text
-        for line in text.splitlines():
+    if follow:
+        async for line in client.lines(path, follow="true"):
             out.print(f"{prefix}{escape(line)}")
         return
-    async for name, data in client.stream(path, follow="true"):
-        _print_event(name, data, prefix)
-
-
-def _print_event(name: str, data: str, prefix: str) -> None:
-    if name not in ("message", "log"):
-        return
-    try:
-        record = json.loads(data)
-        lines = record["lines"]
-    except (ValueError, KeyError, TypeError):
-        lines = [data]
-    for line in lines:
+    text = (await client.request("GET", path, missing=f"Invocation {invocation}")).text
+    for line in text.splitlines():
         out.print(f"{prefix}{escape(line)}")
 
 
@@ -142,7 +136,7 @@ def retry(context: typer.Context, invocations: IdsArgument) -> None:
     async def retry_all(client: GatewayClient) -> None:
         for one in invocations:
             answer = await client.request("POST", f"/v1/invocations/{one}/retry", missing=f"Invocation {one}")
-            out.print(answer.json()["invocation_id"])
+            out.print(answer.json()["id"])
 
     ask(context, retry_all)
 
@@ -150,18 +144,17 @@ def retry(context: typer.Context, invocations: IdsArgument) -> None:
 def replay(
     context: typer.Context,
     service: Annotated[str, typer.Argument(help="Which Service handles the Events (again).")],
-    since: Annotated[
-        str | None, typer.Option(help="Instant (ISO 8601) of the first Event; else the oldest kept.")
-    ] = None,
+    since: Annotated[str, typer.Option(help="Instant (ISO 8601) of the first Event.")] = "1970-01-01T00:00:00Z",
     until: Annotated[str | None, typer.Option(help="Instant after the last Event; else now.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    bucket: Annotated[str | None, typer.Option(help="Only of objects in this bucket.")] = None,
+    name: Annotated[str | None, typer.Option("--id", help="Asking again with the same id adds nothing twice.")] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Let a Service handle Events of the past again, by its Triggers of today."""
-    wish: dict[str, Any] = {"service": service, "since": since, "until": until, "dry_run": dry_run}
-    body = {name: value for name, value in wish.items() if value is not None}
+    wish = {"service": service, "since": since, "until": until, "bucket": bucket, "id": name}
+    body = {field: value for field, value in wish.items() if value is not None}
     answer = ask(context, lambda c: c.request("POST", "/v1/replays", json=body, missing=f"Service {service}")).json()
     if form is Format.JSON:
         show_json(answer)
     else:
-        out.print(", ".join(f"{name}: {value}" for name, value in answer.items()), markup=False)
+        out.print(f"replay {answer['id']}: {answer['matched']} Events matched, {answer['appended']} run again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -12,12 +11,12 @@ import yaml
 from rich.markup import escape
 
 from tidemill.client import GatewayClient
-from tidemill.commands.listing import EVENT_COLUMNS, INVOCATION_COLUMNS
+from tidemill.commands.listing import INVOCATION_COLUMNS
 from tidemill.definitions import Action, Change, compare, describe, show_mistake
 from tidemill.errors import CliError, Exit
 from tidemill.objects import Objects
 from tidemill.output import Column, Format, FormatOption, err, out, show_json, show_rows
-from tidemill.session import ask, ask_objects
+from tidemill.session import ask, ask_objects, confirm
 from tidemill_common.fdl import FdlError, FdlService, load_fdl
 
 _SERVICE_COLUMNS: Final = (
@@ -61,7 +60,7 @@ def apply(
     if dry_run:
         return
     if any(change.action is Action.UPDATE for change in changes) and not yes:
-        _confirm("change these Services?")
+        confirm("change these Services?")
     ask(context, lambda client: _carry_out(client, wanted, changes))
 
 
@@ -92,29 +91,18 @@ async def _carry_out(client: GatewayClient, wanted: list[dict[str, Any]], change
             await client.request(method, "/system/services", json=document)
 
 
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise CliError(f"{question} give --yes when there is nobody to ask", Exit.USAGE)
-    if not typer.confirm(question, err=True):
-        raise typer.Exit(Exit.FAILED)
-
-
 def ls(
     context: typer.Context,
-    what: Annotated[
-        str, typer.Argument(help="services, invocations, events, buckets, or a bucket/folder.")
-    ] = "services",
+    what: Annotated[str, typer.Argument(help="services, invocations, buckets, or a bucket/folder.")] = "services",
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """List Services, Invocations, Events, buckets, or the objects of a folder."""
+    """List Services, Invocations, buckets, or the objects of a folder."""
     match what:
         case "services":
             services = ask(context, lambda client: client.get("/system/services"))
             show_rows(services if form is Format.JSON else [_service_row(s) for s in services], _SERVICE_COLUMNS, form)
         case "invocations":
             show_rows(ask(context, lambda client: client.pages("/v1/invocations", limit=50)), INVOCATION_COLUMNS, form)
-        case "events":
-            show_rows(ask(context, lambda client: client.pages("/v1/events", limit=50)), EVENT_COLUMNS, form)
         case "buckets":
             rows = [{"name": name} for name in ask_objects(context, lambda objects: objects.buckets.buckets())]
             show_rows(rows, [Column("NAME", "name")], form)
@@ -159,7 +147,7 @@ def rm(
     """Remove Services; with --delete-data also the objects in their input and output folders."""
     if not yes:
         data = " and their data" if delete_data else ""
-        _confirm(f"remove {', '.join(services)}{data}?")
+        confirm(f"remove {', '.join(services)}{data}?")
     for service in services:
         document = ask(context, partial(_remove, service=service))
         if not delete_data:
