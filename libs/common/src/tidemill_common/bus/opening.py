@@ -24,4 +24,8 @@ def open_bus(settings: BusSettings, *, name: str) -> AbstractAsyncContextManager
         from tidemill_common.bus.nats import open_nats  # the other adapter's users need no client
 
         return open_nats(settings, name=name)
+    if scheme == "memory":
+        from tidemill_common.bus.memory import open_memory  # for tests alone
+
+        return open_memory(settings)
     raise UnsupportedError(f"no bus for {settings.url!r}: nats://, tls:// and memory:// are known")
