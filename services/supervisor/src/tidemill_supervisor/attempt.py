@@ -99,6 +99,7 @@ class Attempt:
         self._cancelled = cancelled
         self._cause: Interruption | None = None
         self._interruptible = False
+        self._answered = False
         self._work: asyncio.Task[None] | None = None
         self._shipper = LogShipper(
             tools.bus_log,
@@ -122,6 +123,8 @@ class Attempt:
             await asyncio.to_thread(remove_tree, self._place.root)
         if not self._work.cancelled() and (error := self._work.exception()) is not None:
             log.error("attempt was not settled", invocation_id=self._lease.invocation.id, exc_info=error)
+        if not self._answered:
+            await self._let_go()
 
     def interrupt(self, cause: Interruption) -> None:
         """Stop it. What is decided already is not undone; only a lost Lease also stops the reporting."""
@@ -145,9 +148,17 @@ class Attempt:
             except TidemillError as error:
                 log.warning("lease not extended, trying again", error=str(error))
 
+    async def _let_go(self) -> None:
+        """Give up a Lease that could not be answered: when it has ended, so that nobody gets it at once again."""
+        left = self._lease.deadline - self._tools.clock()
+        await asyncio.sleep(max(left.total_seconds(), 0))
+        with contextlib.suppress(TidemillError):
+            await self._lease.release()
+
     async def _perform_and_answer(self) -> None:
         outcome = await self._outcome()
         if outcome is None:
+            self._answered = True
             await self._lease.release()
             return
         decision = decide(
@@ -172,17 +183,19 @@ class Attempt:
     async def _settle(self, outcome: Outcome, decision: Decision) -> None:
         reporter, now = self._tools.reporter, self._tools.clock()
         match decision:
-            case Finish(Change.CANCELLED):  # the gateway has recorded it
-                await self._lease.done()
+            case Finish(Change.CANCELLED):
+                answer = self._lease.done()  # the gateway has recorded it
             case Finish(change):
                 await reporter.ended(self._execution, change, outcome, now)
-                await self._lease.done()
+                answer = self._lease.done()
             case TryAgain(delay):
                 await reporter.retried(self._execution, outcome, now, delay)
-                await self._lease.retry(delay, outcome.reason)
+                answer = self._lease.retry(delay, outcome.reason)
             case SetAside():
                 await reporter.ended(self._execution, Change.DEAD, outcome, now)
-                await self._lease.dead(dead_letter(self._execution, outcome, now))
+                answer = self._lease.dead(dead_letter(self._execution, outcome, now))
+        self._answered = True
+        await answer
 
     async def _outcome(self) -> Outcome | None:
         """How it ended; None: it was given up unfinished, and somebody else shall have it."""
@@ -340,7 +353,7 @@ def may_read(definition: Definition, artifact: ArtifactRef, system_bucket: str) 
     service = definition.service
     if artifact.bucket == system_bucket:
         return False
-    if service.owner == "cluster_admin" or not definition.is_platform_store(artifact.provider):
+    if service.owner == "cluster_admin" or not definition.stores.is_shared(artifact.provider):
         return True
     return artifact.bucket in {*service.bucket_list, *(entry.bucket for entry in (*service.input, *service.output))}
 

@@ -15,6 +15,7 @@ from tidemill_common.contracts.service import DEFINED, Service, ServiceDefined
 from tidemill_common.errors import InvalidInputError, UnavailableError
 from tidemill_common.quantity import size_bytes
 from tidemill_common.secrets import PLATFORM, SecretRecord, SecretStore
+from tidemill_supervisor.ports import Stores
 from tidemill_supervisor.stores import OpenStores, ServiceStores
 
 log = structlog.get_logger()
@@ -28,7 +29,7 @@ class Definition:
     revision: int
     secrets: Mapping[str, str]
     """For user code."""
-    stores: ServiceStores
+    stores: Stores
 
     @property
     def disk_limit_bytes(self) -> int | None:
@@ -45,10 +46,6 @@ class Definition:
             return size_bytes(self.service.memory) or None
         except InvalidInputError:
             return None
-
-    def is_platform_store(self, provider: str) -> bool:
-        """Whether this provider is reached with the platform's keys."""
-        return self.stores.is_shared(provider)
 
 
 class Definitions:

@@ -73,6 +73,10 @@ class Scripts(Protocol):
 class Stores(Protocol):
     """The providers that a Service can reach, opened when they are first used."""
 
+    def is_shared(self, provider: str) -> bool:
+        """Whether this provider is reached with the platform's keys, not with the Service's own."""
+        ...
+
     async def open(self, provider: str) -> ObjectStore:
         """The store behind a provider's name.
 

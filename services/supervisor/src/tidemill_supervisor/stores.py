@@ -53,7 +53,7 @@ class ServiceStores:
         self._platform = platform
 
     def is_shared(self, provider: str) -> bool:
-        """Whether this provider is reached with the platform's keys."""
+        """See the port."""
         return provider not in self._own
 
     async def open(self, provider: str) -> ObjectStore:
