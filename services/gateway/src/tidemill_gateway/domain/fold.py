@@ -16,6 +16,7 @@ from tidemill_common.contracts.invocation import TERMINAL, Change, InvocationCha
 
 TERMINAL_PHASES: Final = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED})
 _RANKS: Final = {Change.REQUESTED: 0, Change.STARTED: 1, Change.RETRIED: 2}
+_ENDED: Final = 2**31 - 1
 _PHASES: Final = {
     Change.REQUESTED: Phase.PENDING,
     Change.STARTED: Phase.RUNNING,
@@ -45,7 +46,7 @@ class InvocationRow:
     hidden: bool = False
     """Deleted through OSCAR's API; kept until a late repeat can no longer come."""
     progress: int = -1
-    """Greatest (attempt, change) of the records that are not terminal."""
+    """Greatest (attempt, change) that was seen; the end is greater than all."""
     owner: str = ""
     attempts: int = 0
     revision: int = 0
@@ -109,7 +110,8 @@ def _state(row: InvocationRow, record: InvocationChanged) -> dict[str, Any]:
     if row.is_terminal:
         return {}
     if record.change in TERMINAL:
-        return _described(record) | {"finished_at": record.at, "dead": record.change is Change.DEAD}
+        end = {"finished_at": record.at, "dead": record.change is Change.DEAD, "progress": _ENDED}
+        return _described(record) | end
     progress = record.attempt * len(_RANKS) + _RANKS[record.change]
     return _described(record) | {"progress": progress} if progress > row.progress else {}
 
