@@ -33,17 +33,17 @@ def router(deps: Dependencies, repeats: Repeats) -> APIRouter:
     only_admin = [Depends(admin(deps.admin))]
 
     async def own(
-        invocation: Annotated[str, Path(min_length=1, max_length=64)], reading: Annotated[Reader, reader]
+        invocation: Annotated[str, Path(min_length=1, max_length=64)], reading: Reader = reader
     ) -> InvocationRow:
         row = await deps.queries.await_known(invocation)
         reading.require(row.service)
         return row
 
-    Row = Annotated[InvocationRow, Depends(own)]  # noqa: N806  # a type
+    named = Depends(own)  # as a default: the postponed annotations cannot name what is local here
 
     @routes.get("", summary="List, newest first")
     async def list_invocations(
-        reading: Annotated[Reader, reader],
+        reading: Reader = reader,
         service: str | None = None,
         phase: Phase | None = None,
         dead: bool | None = None,
@@ -67,22 +67,22 @@ def router(deps: Dependencies, repeats: Repeats) -> APIRouter:
         return InvocationList.of(await deps.queries.list(wanted, cursor=cursor, limit=limit))
 
     @routes.get("/{invocation}", summary="One Invocation")
-    async def get_invocation(row: Row) -> InvocationView:
+    async def get_invocation(row: InvocationRow = named) -> InvocationView:
         return InvocationView.of(row)
 
     @routes.post("/{invocation}/cancel", status_code=202, dependencies=only_admin, summary="Cancel")
-    async def cancel_invocation(row: Row) -> InvocationView:
+    async def cancel_invocation(row: InvocationRow = named) -> InvocationView:
         await cancel(row, deps.bus.log, principal=deps.admin.username)
         return InvocationView.of(await deps.queries.await_ended(row.id))
 
     @routes.post("/{invocation}/retry", status_code=201, dependencies=only_admin, summary="Run an ended one again")
-    async def retry_invocation(row: Row, response: Response) -> Started:
+    async def retry_invocation(response: Response, row: InvocationRow = named) -> Started:
         new = await repeats.retry(row)
         response.headers["location"] = f"/v1/invocations/{new}"
         return Started(id=new, redrive_of=row.id)
 
     @routes.get("/{invocation}/result", response_class=Response, summary="The answer of a direct call, as it came")
-    async def get_result(row: Row) -> Response:
+    async def get_result(row: InvocationRow = named) -> Response:
         body = row.result
         if row.result_ref is not None:
             body = await deps.payloads.get(row.result_ref)
@@ -91,7 +91,7 @@ def router(deps: Dependencies, repeats: Repeats) -> APIRouter:
         return Response(body, media_type="application/octet-stream")
 
     @routes.get("/{invocation}/logs", response_class=PlainTextResponse, summary="What user code wrote")
-    async def get_logs(row: Row, follow: bool = False, timestamps: bool = False) -> Response:
+    async def get_logs(row: InvocationRow = named, follow: bool = False, timestamps: bool = False) -> Response:
         if follow:
             lines = _text(tails.tail(row, Seen()), timestamps=timestamps)
             return StreamingResponse(lines, media_type="text/plain; charset=utf-8", headers=_STREAM_HEADERS)
@@ -99,7 +99,9 @@ def router(deps: Dependencies, repeats: Repeats) -> APIRouter:
         return PlainTextResponse(text if text is not None else row.log_tail or "")
 
     @routes.get("/{invocation}/tail", response_class=StreamingResponse, summary="Changes and lines as they happen")
-    async def tail_invocation(row: Row, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
+    async def tail_invocation(
+        row: InvocationRow = named, last_event_id: Annotated[str | None, Header()] = None
+    ) -> StreamingResponse:
         """Server-sent events `invocation`, `log` and at last `end`; resumes behind `Last-Event-ID`."""
         events = _events(tails.tail(row, Seen.parse(last_event_id)))
         return StreamingResponse(events, media_type="text/event-stream", headers=_STREAM_HEADERS)
