@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.servers import Running
 from tidemill.platform.servers import NatsServer, SeaweedServer
 from tidemill_common.bus import Bus
@@ -26,6 +28,7 @@ from tidemill_common.contracts.service import DEFAULT_PROVIDER, DEFINED, Service
 from tidemill_common.secrets import PLATFORM, FileSecretStore, S3Credentials, SecretRecord
 from tidemill_common.settings import BusSettings
 from tidemill_common.storage.opening import open_buckets, open_store
+from tidemill_storage_bridge.app import SOURCES, MakeSource, run
 from tidemill_storage_bridge.settings import SeaweedSettings, Settings
 
 
@@ -73,6 +76,20 @@ class Platform:
         async with open_store(DEFAULT_PROVIDER, self.credentials.model_dump()) as store:
             await store.put(path, body)
 
+    async def upload(self, source: Path, path: str) -> None:
+        async with open_store(DEFAULT_PROVIDER, self.credentials.model_dump()) as store:
+            await store.upload(source, path)
+
+    async def rename(self, old: str, new: str) -> None:
+        assert isinstance(self.seaweed.server, SeaweedServer)
+        filer = f"http://127.0.0.1:{self.seaweed.server.filer_port}/buckets"
+        async with httpx.AsyncClient() as client:
+            (await client.post(f"{filer}/{new}", params={"mv.from": f"/buckets/{old}"})).raise_for_status()
+
+    async def cursor(self) -> int | None:
+        register = await self.bus.registers.get("cursor.seaweedfs.minio.default")
+        return int(register.value) if register is not None else None
+
     async def delete(self, path: str) -> None:
         async with open_store(DEFAULT_PROVIDER, self.credentials.model_dump()) as store:
             await store.delete(path)
@@ -98,6 +115,22 @@ class Platform:
     async def changes(self, service: str) -> list[InvocationChanged]:
         async with self.bus.log.read(CHANGED, key=service) as records:
             return [record.body async for record in records]
+
+    async def until_events(self, bucket: str, count: int) -> list[EventReceived]:
+        """The Events of a bucket, once there are this many."""
+
+        async def enough() -> list[EventReceived] | None:
+            found = await self.events(bucket)
+            return found if len(found) >= count else None
+
+        found: list[EventReceived] = await eventually(enough)
+        return found
+
+    async def until_waiting(self, service: str, count: int) -> None:
+        async def enough() -> bool:
+            return await self.waiting(service) >= count
+
+        await eventually(enough)
 
     async def waiting(self, service: str) -> int:
         backlog = (await self.bus.queue.backlog()).get(ServiceName(service))
@@ -133,6 +166,18 @@ async def platform(nats: Running, seaweed: Running, directory: Path) -> AsyncIte
         record = SecretRecord(providers={DEFAULT_PROVIDER: made.credentials.model_dump()})
         await FileSecretStore(secrets_dir).put(PLATFORM, record)
         yield made
+
+
+@asynccontextmanager
+async def bridge(settings: Settings, **table: MakeSource) -> AsyncIterator[None]:
+    """The bridge in this process, drained at the end."""
+    stopping = asyncio.Event()
+    task = asyncio.create_task(run(settings, stopping, sources={**SOURCES, **table}))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await task
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 from pydantic import ValidationError
@@ -27,7 +27,8 @@ def main(sources: Mapping[str, MakeSource] = SOURCES) -> int:
         return 78
     configure_logging(settings.telemetry, component="storage-bridge")
     try:
-        asyncio.run(_run(settings, sources))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_run(settings, sources))
     except TidemillError as error:
         _log.error("storage-bridge cannot run", error=str(error))
         return 75
@@ -35,6 +36,16 @@ def main(sources: Mapping[str, MakeSource] = SOURCES) -> int:
         _log.exception("storage-bridge failed")
         return 70
     return 0
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where there is one, since most of the time of routing is the event loop's own; None: Python's own."""
+    if sys.platform == "win32":
+        return None
+    import uvloop  # not on every platform
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 async def _run(settings: Settings, sources: Mapping[str, MakeSource]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -106,7 +106,7 @@ class Router:
         elif not answer.invocations:
             UNMATCHED.inc()
         else:
-            await asyncio.gather(*(self._request(invocation) for invocation in answer.invocations))
+            await self._request_all(answer.invocations)
             ROUTED.inc()
 
     async def _dispatch(self, delivery: Delivery[EventReceived]) -> Dispatch:
@@ -126,9 +126,22 @@ class Router:
             record.body, self._definitions.triggers, at=record.time, system_bucket=self._rules.system_bucket
         )
 
+    async def _request_all(self, invocations: Sequence[Invocation]) -> None:
+        if len(invocations) == 1:  # the common case, without another task
+            await self._request(invocations[0])
+            return
+        outcomes = await asyncio.gather(*map(self._request, invocations), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
     async def _request(self, invocation: Invocation) -> None:
         """Record and queue one Invocation, both at once: an order between them would only cost a round trip."""
-        await _both(self._append(requested(invocation)), self._submit(invocation))
+        recording = asyncio.create_task(self._append(requested(invocation)))
+        try:
+            await self._submit(invocation)
+        finally:
+            await recording
 
     async def _submit(self, invocation: Invocation) -> None:
         if await self._bus.queue.submit(invocation):
@@ -152,11 +165,3 @@ class Router:
         await self._append(record)
         if event.reply_to is not None:
             await self._bus.live.publish(event.reply_to, record.encode())
-
-
-async def _both(first: Awaitable[None], second: Awaitable[None]) -> None:
-    """Await both; when both fail, a failure that can never be repaired counts."""
-    outcomes = await asyncio.gather(first, second, return_exceptions=True)
-    failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    for failure in sorted(failures, key=lambda failure: not isinstance(failure, PermanentError)):
-        raise failure
