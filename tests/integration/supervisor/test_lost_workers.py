@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -30,6 +31,13 @@ def is_gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read to the end and never answer."""
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+    writer.close()
 
 
 def pid_in(path: Path) -> int:
@@ -63,7 +71,7 @@ async def test_a_worker_killed_in_mid_run_is_replaced(around: Platform) -> None:
 
 async def test_an_output_is_not_written_again_after_a_kill_between_put_and_done(around: Platform) -> None:
     """The first Worker hangs in stage out: its second provider accepts connections and never answers."""
-    never = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(600), "127.0.0.1", 0)
+    never = await asyncio.start_server(swallow, "127.0.0.1", 0)
     port = never.sockets[0].getsockname()[1]
     hole = {"endpoint": f"http://127.0.0.1:{port}", "access_key": "a", "secret_key": "b"}
     await around.secrets.put(around.name, SecretRecord(providers={"s3.hole": hole}))
@@ -78,6 +86,7 @@ async def test_an_output_is_not_written_again_after_a_kill_between_put_and_done(
             await asyncio.sleep(0.01)
     first.kill()
     never.close()
+    await never.wait_closed()
     await around.define(script, output=[here])
     around.start_worker("w2")
     ended = await around.ended(invocation.id)

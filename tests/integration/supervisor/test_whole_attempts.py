@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.supervisor.platform import Platform, platform
+from tests.integration.supervisor.platform import Platform, platform, until
 from tests.servers import Running
 from tidemill_common.contracts.event import ArtifactRef
 from tidemill_common.contracts.invocation import Change, InvocationChanged, Reason
@@ -34,7 +34,7 @@ async def test_an_upload_becomes_an_output(around: Platform) -> None:
     assert [output.path for output in ended.outputs] == [f"data/{around.name}/out/loud.txt"]
     assert await around.store.get(ended.outputs[0].path) == b"HELLO"
     assert await around.log_lines(invocation.id) == [f"{around.name}/in/quiet one.txt"]
-    assert not list((around.directory / "work" / "w1").glob("*-*"))
+    await until(lambda: not list((around.directory / "work" / "w1").glob("*-*")))
 
 
 async def test_an_attempt_that_failed_is_followed_by_one_that_succeeds(around: Platform) -> None:

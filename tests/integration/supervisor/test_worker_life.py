@@ -83,7 +83,8 @@ async def test_a_new_definition_is_used_from_the_next_attempt_on(around: Platfor
 
 async def test_slots_run_at_the_same_time_and_are_told(around: Platform) -> None:
     async with around.bus.live.subscribe(f"live.worker.{around.name}.w1") as told:
-        script = f"touch {around.directory}/up-$JOB_UUID; while [ $(ls {around.directory} | grep -c up-) -lt 3 ]; do sleep 0.01; done"
+        folder = around.directory
+        script = f"touch {folder}/up-$JOB_UUID; while [ $(ls {folder} | grep -c up-) -lt 3 ]; do sleep 0.01; done"
         await around.define(script, slots=3)
         around.start_worker()
         for invocation in [await around.call(b"%d" % number) for number in range(3)]:

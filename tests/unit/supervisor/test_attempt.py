@@ -32,9 +32,10 @@ from tidemill_common.errors import AccessDeniedError, NotFoundError, Unavailable
 from tidemill_common.settings import BusSettings
 from tidemill_common.storage import ObjectStore
 from tidemill_common.storage.memory import MemoryObjectStore
-from tidemill_supervisor.attempt import Attempt, Interruption, Rules, Tools
+from tidemill_supervisor.attempt import Attempt, Interruption
 from tidemill_supervisor.definitions import Definition
 from tidemill_supervisor.guardian import Guardian
+from tidemill_supervisor.performance import Rules, Tools
 from tidemill_supervisor.processes import ProcessScripts
 from tidemill_supervisor.reporting import Reporter
 

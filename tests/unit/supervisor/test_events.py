@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.supervisor.builders import called_event, service, stored_event
@@ -56,6 +56,7 @@ def test_base64_arrives_as_the_bytes_it_stands_for(data: bytes) -> None:
     assert found.content == data
 
 
+@settings(max_examples=40)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | inner))
 def test_no_json_breaks_recognition(value: Any) -> None:
     for key in ("event", "Records", "payload", "httpMethod", "body"):

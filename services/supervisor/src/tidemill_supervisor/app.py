@@ -14,9 +14,9 @@ from tidemill_common.bus.opening import open_bus
 from tidemill_common.contracts.contract import ServiceName, WorkerId
 from tidemill_common.lifecycle import background
 from tidemill_common.secrets import FileSecretStore
-from tidemill_supervisor.attempt import Rules, Tools
 from tidemill_supervisor.domain.transcript import LogBounds
 from tidemill_supervisor.guardian import Guardian
+from tidemill_supervisor.performance import Rules, Tools
 from tidemill_supervisor.processes import ProcessScripts
 from tidemill_supervisor.reporting import Reporter
 from tidemill_supervisor.settings import Settings

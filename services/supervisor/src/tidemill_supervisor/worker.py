@@ -19,10 +19,11 @@ from tidemill_common.bus import Bus, Lease, Leases
 from tidemill_common.contracts.contract import InvocationId, ServiceName, WorkerId
 from tidemill_common.lifecycle import background
 from tidemill_common.secrets import SecretStore
-from tidemill_supervisor.attempt import Attempt, Interruption, Tools
+from tidemill_supervisor.attempt import Attempt, Interruption
 from tidemill_supervisor.cancels import Cancels
 from tidemill_supervisor.definitions import Definition, Definitions
 from tidemill_supervisor.domain.environment import Place
+from tidemill_supervisor.performance import Tools
 from tidemill_supervisor.presence import Presence, presence_subject
 from tidemill_supervisor.reporting import Execution
 from tidemill_supervisor.stores import OpenStores
@@ -151,7 +152,8 @@ class Worker:
         try:
             await attempt.run()
         finally:
-            self._attempts.pop(invocation.id, None)
+            if self._attempts.get(invocation.id) is attempt:  # else the next Attempt is ours as well
+                del self._attempts[invocation.id]
 
     def _place(self, lease: Lease) -> Place:
         return Place(

@@ -1,0 +1,195 @@
+"""One execution of a script from its payload to its outputs: what a Lease is for, without the Lease."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+from tidemill_common.bus import Log
+from tidemill_common.contracts.event import ArtifactRef
+from tidemill_common.contracts.invocation import DIRECT_TRIGGER, Invocation, Reason
+from tidemill_common.errors import NotFoundError, TidemillError
+from tidemill_supervisor.definitions import Definition
+from tidemill_supervisor.domain.environment import Place, user_environment
+from tidemill_supervisor.domain.events import Recognised, recognise
+from tidemill_supervisor.domain.outcome import Outcome
+from tidemill_supervisor.domain.outputs import OutputFile
+from tidemill_supervisor.domain.transcript import LogBounds
+from tidemill_supervisor.execution import Limits, execute
+from tidemill_supervisor.logs import LogShipper
+from tidemill_supervisor.ports import Clock, Command, Jitter, Scripts
+from tidemill_supervisor.processes import interpreter_of
+from tidemill_supervisor.reporting import Reporter
+from tidemill_supervisor.results import Result, Results
+from tidemill_supervisor.staging import StagingError, check_outputs, find_outputs, stage_in, stage_out, staging_error
+from tidemill_supervisor.workspace import furnish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What an operator fixed for all Attempts of this Worker."""
+
+    max_lost: int = 10
+    grace: timedelta = timedelta(seconds=5)
+    disk_limit_bytes: int | None = None
+    enforce_memory: bool = False
+    parallel_uploads: int = 8
+    bounds: LogBounds = field(default_factory=LogBounds)
+    flush_interval: timedelta = timedelta(milliseconds=200)
+    flush_timeout: timedelta = timedelta(seconds=5)
+    system_bucket: str = "tidemill"
+    result_file_bytes: int = 64 * 1024**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What Attempts work with."""
+
+    bus_log: Log
+    reporter: Reporter
+    scripts: Scripts
+    clock: Clock
+    jitter: Jitter
+    rules: Rules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performance:
+    """What one Attempt runs, and where."""
+
+    invocation: Invocation
+    definition: Definition
+    place: Place
+    shipper: LogShipper
+    tools: Tools
+
+    async def outcome(self) -> Outcome:
+        """Stage in, run, stage out; every failure of these is an outcome."""
+        try:
+            return await self._carry_out()
+        except StagingError as error:
+            return error.outcome
+        except OSError as error:
+            return Outcome(reason=Reason.START_FAILED, message=f"workspace: {error}")
+
+    async def _carry_out(self) -> Outcome:
+        service, stores = self.definition.service, self.definition.stores
+        event = recognise(self.invocation.event, await self._payload(), service)
+        furnish(self.place, script=service.script, event=event.raw)
+        await check_outputs(service.output, stores)
+        input_file = await self._stage_in(event)
+        outcome = await execute(
+            self.tools.scripts, self._command(event, input_file), self.place, self._limits(), self.shipper.write
+        )
+        return await self._deliver(event, outcome)
+
+    async def _payload(self) -> bytes:
+        event = self.invocation.event
+        if event.data_ref is None:
+            return event.data or b""
+        try:
+            store = await self.definition.stores.open(event.data_ref.provider)
+            return await store.get(event.data_ref.path)
+        except NotFoundError as error:
+            raise staging_error(Reason.INPUT_MISSING, f"payload {event.data_ref.path}", error) from error
+        except TidemillError as error:
+            raise staging_error(Reason.STAGE_IN_FAILED, f"payload {event.data_ref.path}", error) from error
+
+    async def _stage_in(self, event: Recognised) -> Path | None:
+        """The input's file; None: the Service fetches it itself (`file_stage_in`)."""
+        service = self.definition.service
+        if event.artifact is not None and service.file_stage_in:
+            return None
+        if event.artifact is not None and self.invocation.event.artifact is None:
+            self._check_reach(event.artifact)
+        return await stage_in(event, self.place, self.definition.stores, self.shipper.note)
+
+    def _check_reach(self, artifact: ArtifactRef) -> None:
+        """An object that a caller named himself must be one that the Service's owner could read."""
+        if not may_read(self.definition, artifact, self.tools.rules.system_bucket):
+            message = f"{artifact.provider}:{artifact.path} is in no bucket of this Service"
+            raise StagingError(Outcome(reason=Reason.STAGE_IN_FAILED, message=message, permanent=True))
+
+    def _command(self, event: Recognised, input_file: Path | None) -> Command:
+        service, place = self.definition.service, self.place
+        environment = user_environment(
+            self.invocation,
+            service,
+            secrets=self.definition.secrets,
+            event=event,
+            input_file=input_file,
+            place=place,
+        )
+        return Command(
+            arguments=interpreter_of(service.script, place.script),
+            environment=environment,
+            directory=place.root,
+            file_limit_bytes=self._disk_limit,
+            memory_limit_bytes=self.definition.memory_bytes if self.tools.rules.enforce_memory else None,
+        )
+
+    def _limits(self) -> Limits:
+        return Limits(
+            timeout=self.definition.service.timeout, disk_bytes=self._disk_limit, grace=self.tools.rules.grace
+        )
+
+    @property
+    def _disk_limit(self) -> int | None:
+        return self.definition.disk_limit_bytes or self.tools.rules.disk_limit_bytes
+
+    async def _deliver(self, event: Recognised, outcome: Outcome) -> Outcome:
+        """Store what the script left, ship the rest of its log, make the answer."""
+        done = outcome.reason is Reason.COMPLETED
+        files = await find_outputs(self.place, self.definition.service.output, self.shipper.note) if done else []
+        rest = asyncio.create_task(self.shipper.ship_rest(self.tools.rules.flush_timeout))
+        try:
+            outputs = await self._stage_out(files)
+            result = await self._result(event, files)
+        finally:
+            await rest
+        return replace(
+            outcome,
+            outputs=outputs,
+            result=result.inline,
+            result_ref=result.ref,
+            log_tail=self.shipper.transcript.tail,
+        )
+
+    async def _stage_out(self, files: list[OutputFile]) -> tuple[ArtifactRef, ...]:
+        if not files:
+            return ()
+        return await stage_out(
+            files,
+            self.definition.service.output,
+            invocation=self.invocation.id,
+            stores=self.definition.stores,
+            parallel=self.tools.rules.parallel_uploads,
+        )
+
+    async def _result(self, event: Recognised, files: list[OutputFile]) -> Result:
+        """The answer of a direct call; empty for everything else, whose output is in its log."""
+        if self.invocation.trigger != DIRECT_TRIGGER:
+            return Result()
+        results = Results(
+            stores=self.definition.stores,
+            system_bucket=self.tools.rules.system_bucket,
+            limit_bytes=self.tools.rules.result_file_bytes,
+        )
+        of_files = files if event.artifact is None else []
+        found = await results.of_files(of_files, self.invocation.id, self.place)
+        return found or await results.of_text(self.shipper.transcript.text, self.invocation.id, self.place)
+
+
+def may_read(definition: Definition, artifact: ArtifactRef, system_bucket: str) -> bool:
+    """Whether a Service may read an object that its caller named: the administrator's may, others their own buckets.
+
+    The keys of the platform's store open every bucket of every user, so the name alone must not.
+    """
+    service = definition.service
+    if artifact.bucket == system_bucket:
+        return False
+    if service.owner == "cluster_admin" or not definition.stores.is_shared(artifact.provider):
+        return True
+    return artifact.bucket in {*service.bucket_list, *(entry.bucket for entry in (*service.input, *service.output))}

@@ -1,0 +1,70 @@
+"""Workspaces: one owner, and nothing left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from tidemill_common.errors import ConflictError
+from tidemill_supervisor.workspace import own_directory, remove_abandoned, remove_tree, used_bytes
+
+
+def test_the_directory_of_a_worker_is_empty_at_the_start_and_gone_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "w1" / "i1-1" / "output").mkdir(parents=True)
+    with own_directory(tmp_path, "w1") as directory:
+        assert [path.name for path in directory.iterdir()] == [".lock"]
+    assert not directory.exists()
+
+
+def test_two_workers_of_one_id_cannot_be(tmp_path: Path) -> None:
+    with own_directory(tmp_path, "w1"), pytest.raises(ConflictError), own_directory(tmp_path, "w1"):
+        pass
+
+
+def test_only_directories_of_dead_workers_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "dead").mkdir()
+    (tmp_path / "dead" / ".lock").touch()
+    (tmp_path / "dead" / "file").write_text("x")
+    (tmp_path / "other").mkdir()
+    with own_directory(tmp_path, "alive") as alive:
+        assert remove_abandoned(tmp_path) == 1
+        assert alive.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_what_user_code_made_unwritable_is_removed(tmp_path: Path) -> None:
+    locked = tmp_path / "w" / "locked"
+    locked.mkdir(parents=True)
+    (locked / "file").write_text("x")
+    (tmp_path / "w" / "link").symlink_to(tmp_path)
+    locked.chmod(0)
+    remove_tree(tmp_path / "w")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_removing_a_link_leaves_what_it_names(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "link").symlink_to(kept)
+    remove_tree(tmp_path / "w")
+    assert kept.exists()
+
+
+def test_used_space_counts_blocks_and_follows_no_links(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "large").write_bytes(b"x" * 500_000)
+    (tmp_path / "w" / "link").symlink_to(tmp_path / "large")
+    (tmp_path / "w" / "file").write_bytes(b"x" * 100_000)
+    assert 100_000 <= used_bytes(tmp_path / "w") < 200_000
+
+
+def test_the_lock_is_not_handed_to_scripts(tmp_path: Path) -> None:
+    with own_directory(tmp_path, "w1") as directory:
+        for descriptor in os.listdir("/proc/self/fd"):
+            path = Path(f"/proc/self/fd/{descriptor}")
+            if path.exists() and path.resolve() == directory / ".lock":
+                assert fcntl.fcntl(int(descriptor), fcntl.F_GETFD) & fcntl.FD_CLOEXEC
