@@ -1,8 +1,8 @@
 """The whole platform once, on this machine: photographs become thumbnails, thumbnails become descriptions.
 
-Run by `make demo`. Starts the platform in .tidemill/demo (on free ports), applies the examples, uploads two photographs
-and a file that is none, shows what becomes of each, fetches the results and stops. Run twice it works twice: an upload is
-a new Event.
+Run by `make demo`. Starts the platform in .tidemill/demo on free ports, applies the examples, uploads two photographs
+and a file that is none, shows what becomes of each, fetches the results and stops. An upload is a new Event, so running
+it twice works twice.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ async def upload(platform: Platform) -> None:
 async def watch(platform: Platform, since: datetime) -> list[dict[str, Any]]:
     """Show the Invocations as they go on, until all that are expected have ended."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    with Live(console=out, refresh_per_second=10) as live:
+    with Live(console=out, refresh_per_second=10, auto_refresh=out.is_terminal) as live:
         while True:
             found = await platform.client.pages("/v1/invocations", since=since.isoformat())
             found = sorted(found, key=lambda one: one["requested_at"])
@@ -105,12 +105,17 @@ def table(invocations: list[dict[str, Any]]) -> Table:
     for heading in ("INPUT", "SERVICE", "PHASE", "SECONDS", "RESULT"):
         rows.add_column(heading, overflow="fold")
     for one in invocations:
-        stored = ", ".join(artifact["path"] for artifact in one["outputs"])
+        stored = ", ".join(short(artifact["path"]) for artifact in one["outputs"])
         last = (one.get("log_tail") or "").strip().splitlines()[-1:]
         failed = f"{one['reason']}: {last[0] if last else one['message']}" if one["phase"] == "Failed" else ""
         source = (one.get("input") or {}).get("path", "")
-        rows.add_row(source, one["service"], coloured(one["phase"]), seconds(one), stored or failed)
+        rows.add_row(short(source), one["service"], coloured(one["phase"]), seconds(one), stored or failed)
     return rows
+
+
+def short(path: str) -> str:
+    """A path without the bucket that all of them are in."""
+    return path.removeprefix("gallery/")
 
 
 def seconds(invocation: dict[str, Any]) -> str:
@@ -157,6 +162,7 @@ async def demo() -> bool:
         since = datetime.now(UTC)
         await upload(platform)
         ended = await watch(platform, since)
+        out.print()
         await call(platform)
         await fetch(platform)
         balanced = await show_accounts(platform)

@@ -130,15 +130,22 @@ def clock(answer: httpx.Response) -> Finding:
 async def bridge(connection: Connection) -> Finding:
     """The storage-bridge is well."""
     if connection.events_endpoint is None:
-        return Finding("bridge", Verdict.GOOD, "not told by this connection")
+        return Finding("storage-bridge", Verdict.GOOD, "not told by this connection")
     try:
         async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
             answer = await http.get(f"{connection.events_endpoint}/health")
     except httpx.HTTPError as error:
-        return Finding("bridge", Verdict.BAD, f"does not answer: {type(error).__name__}", "look at logs/bridge.log")
+        return Finding(
+            "storage-bridge", Verdict.BAD, f"does not answer: {type(error).__name__}", "look at logs/storage-bridge.log"
+        )
     if answer.status_code != 200:
-        return Finding("bridge", Verdict.BAD, f"{answer.status_code}: {answer.text[:200]}", "look at logs/bridge.log")
-    return Finding("bridge", Verdict.GOOD, connection.events_endpoint)
+        return Finding(
+            "storage-bridge",
+            Verdict.BAD,
+            f"{answer.status_code}: {answer.text[:200]}",
+            "look at logs/storage-bridge.log",
+        )
+    return Finding("storage-bridge", Verdict.GOOD, connection.events_endpoint)
 
 
 async def store(connection: Connection, client: GatewayClient) -> Finding:

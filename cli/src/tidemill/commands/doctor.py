@@ -72,6 +72,6 @@ async def _remote(connection: Connection) -> list[Finding]:
 
 def _show(findings: list[Finding]) -> None:
     for finding in findings:
-        out.print(f"{_SIGNS[finding.verdict]} {finding.check:<13} {escape(finding.detail)}")
+        out.print(f"{_SIGNS[finding.verdict]} {finding.check:<14} {escape(finding.detail)}")
         if finding.advice:
-            out.print(f"  {'':<13} → {escape(finding.advice)}")
+            out.print(f"  {'':<14} → {escape(finding.advice)}")

@@ -29,7 +29,13 @@ from tidemill.session import session_of
 from tidemill_common.bus import StreamChange
 from tidemill_common.bus.streams import describe
 
-_COLOURS: Final = {"gateway": "cyan", "bridge": "green", "scheduler": "magenta", "nats": "blue", "seaweedfs": "yellow"}
+_COLOURS: Final = {
+    "gateway": "cyan",
+    "storage-bridge": "green",
+    "scheduler": "magenta",
+    "nats": "blue",
+    "seaweedfs": "yellow",
+}
 
 DirectoryOption = Annotated[Path | None, typer.Option("--dir", help="Where the platform's state lives.")]
 
@@ -47,7 +53,7 @@ def _directory(context: typer.Context, given: Path | None) -> Path:
 
 def _tell(name: str, line: str) -> None:
     colour = _COLOURS.get(name, "white")
-    err.print(f"[{colour}]{name:>9}[/] {escape(line)}")
+    err.print(f"[{colour}]{name:>14}[/] {escape(line)}")
 
 
 def up(

@@ -15,8 +15,19 @@ import httpx
 from tidemill.platform.installation import Installation
 from tidemill.platform.layout import LOOPBACK
 from tidemill.platform.processes import ChildSpec
+from tidemill.platform.servers import SeaweedServer
 
-_PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_PASSED_ON: Final = (
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "PYTHONPATH",
+)
 _TOKENS_FILE: Final = "events-tokens.json"
 
 _WORKER_ENVIRONMENT: Final = {
@@ -37,6 +48,21 @@ def answers(url: str) -> Probe:
                 return (await client.get(url)).status_code == 200
         except httpx.HTTPError:
             return False
+
+    return probe
+
+
+def stores(weed: SeaweedServer) -> Probe:
+    """Whether S3 answers and its volumes are known: after a restart it can answer and yet find no object."""
+    s3 = answers(weed.ready_url)
+
+    async def probe() -> bool:
+        try:
+            async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+                topology = (await client.get(weed.topology_url)).json()["Topology"]
+        except (httpx.HTTPError, ValueError, KeyError):
+            return False
+        return bool(topology.get("Max")) and await s3()
 
     return probe
 
@@ -64,7 +90,7 @@ def server_specs(installation: Installation) -> list[ChildSpec]:
             name="seaweedfs",
             command=weed.command,
             environment=environment,
-            ready=answers(weed.ready_url),
+            ready=stores(weed),
             stop_timeout=timedelta(seconds=3),
         ),
     ]
@@ -81,7 +107,7 @@ def component_specs(installation: Installation) -> list[ChildSpec]:
             stop=timedelta(seconds=2.5),
         ),
         _component(
-            "bridge",
+            "storage-bridge",
             "tidemill_storage_bridge",
             bridge_environment(installation),
             ready=answers(f"{installation.events_endpoint}/health"),

@@ -76,7 +76,6 @@ class Child:
             self._tell(self.spec.name, f"ended ({_how(code)}); starts again in {delay.total_seconds():g} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay.total_seconds())
-        forget(self._layout, self.spec.name)
 
     async def _run_once(self) -> int:
         # A file, not a pipe: a child goes on working when we are killed, and its last words are kept.
@@ -94,6 +93,7 @@ class Child:
             write_record(self._layout, ProcessRecord.of(self.spec.name, self._process.pid))
         code = await self._process.wait()
         self._process = None
+        forget(self._layout, self.spec.name)
         return code
 
     async def wait_ready(self) -> None:

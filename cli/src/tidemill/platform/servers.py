@@ -145,6 +145,11 @@ class SeaweedServer:
         """Answers 200 when S3 is ready."""
         return f"{self.endpoint}/healthz"
 
+    @property
+    def topology_url(self) -> str:
+        """Tells in `Topology.Max` how many volumes there can be; 0 or absent: the volume server is not known yet."""
+        return f"http://{_LOOPBACK}:{self.master_port}/dir/status"
+
     def command(self) -> list[str]:
         """Write the identities file and return the command line. Keys stand in the file, not in the environment."""
         self.directory.mkdir(parents=True, exist_ok=True)

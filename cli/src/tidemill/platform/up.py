@@ -31,7 +31,7 @@ from tidemill.platform.records import (
 )
 from tidemill.platform.streams import prepare_streams
 
-_STOP_ORDER: Final = (("scheduler",), ("gateway", "bridge"), ("seaweedfs",), ("nats",))
+_STOP_ORDER: Final = (("scheduler",), ("gateway", "storage-bridge"), ("seaweedfs",), ("nats",))
 """Workers drain while everything they need is still there. The stop timeouts add up to less than 10 s with slack."""
 SERVERS: Final = frozenset({"nats", "seaweedfs"})
 

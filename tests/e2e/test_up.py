@@ -1,0 +1,149 @@
+"""`tidemill up` itself: stop and start again, killed, started twice; and what it leaves in files and environments."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.conftest import Platform, running_platform
+
+pytestmark = pytest.mark.e2e
+
+_PROCESSES = {"nats", "seaweedfs", "gateway", "storage-bridge", "scheduler"}
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Platform]:
+    """A platform of this test's own."""
+    with running_platform(tmp_path / "platform") as running:
+        yield running
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """A file to store."""
+    file = tmp_path / "words.txt"
+    file.write_text("a rose is a rose")
+    return file
+
+
+def test_it_continues_after_stop_and_start(fresh: Platform, examples: Path, text: Path) -> None:
+    fresh.tidemill("apply", examples / "wordcount" / "wordcount.yaml")
+    fresh.tidemill("put", text, "some-bucket/")
+    answer = fresh.tidemill("run", "wordcount", "-i", "one")
+    before, invocations = fresh.connection, fresh.json("invocations")
+    assert fresh.stop() == 0
+    fresh.start()
+    assert {name: before[name] for name in ("password", "s3_secret_key")} == {
+        name: fresh.connection[name] for name in ("password", "s3_secret_key")
+    }
+    assert fresh.connection["endpoint"] == before["endpoint"]
+    assert fresh.json("ls", "some-bucket")[0]["path"] == "some-bucket/words.txt"
+    assert fresh.json("invocations") == invocations
+    assert fresh.tidemill("run", "wordcount", "-i", "one") == answer
+
+
+def test_it_stops_within_ten_seconds_and_leaves_nothing_behind(fresh: Platform, examples: Path) -> None:
+    fresh.tidemill("apply", examples / "wordcount" / "wordcount.yaml")
+    fresh.tidemill("run", "wordcount", "-i", "one")
+    family = psutil.Process(fresh.process.pid).children(recursive=True)
+    assert len(family) > len(_PROCESSES)
+    began = time.monotonic()
+    assert fresh.stop() == 0
+    assert time.monotonic() - began < 10
+    assert not [process for process in family if process.is_running()]
+
+
+def test_what_a_killed_up_left_behind_is_ended_by_the_next(fresh: Platform) -> None:
+    orphans = fresh.children()
+    assert orphans.keys() == _PROCESSES
+    fresh.kill()
+    assert all(process.is_running() for process in orphans.values())
+    fresh.start()
+    assert not [name for name, process in orphans.items() if process.is_running()]
+    assert fresh.children().keys() == _PROCESSES
+    fresh.tidemill("ls")
+
+
+def test_down_ends_what_a_killed_up_left_behind(fresh: Platform) -> None:
+    orphans = fresh.children()
+    fresh.kill()
+    assert "stopped" in fresh.tidemill("down")
+    assert not [name for name, process in orphans.items() if process.is_running()]
+
+
+@pytest.mark.parametrize("name", sorted(_PROCESSES))
+def test_a_process_that_dies_is_started_again(platform: Platform, name: str) -> None:
+    old = platform.children()[name]
+    old.kill()
+    deadline = time.monotonic() + 40
+    while (new := platform.children().get(name)) is None or new.pid == old.pid:
+        assert time.monotonic() < deadline, platform.logs()
+        time.sleep(0.05)
+    while not _well(platform):
+        assert time.monotonic() < deadline, platform.logs()
+        time.sleep(0.2)
+
+
+def _well(platform: Platform) -> bool:
+    try:
+        platform.tidemill("doctor")
+    except AssertionError:
+        return False
+    return True
+
+
+def test_a_second_up_on_the_directory_says_so(platform: Platform) -> None:
+    platform.tidemill("up", "--port", "0", code=1)
+    assert "runs already" in platform.tidemill("up", "--detach")
+
+
+def test_the_port_is_the_one_that_was_asked_for_or_an_error(platform: Platform, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        elsewhere = Platform(tmp_path / "elsewhere")
+        elsewhere.tidemill("up", "--port", str(taken.getsockname()[1]), code=1)
+
+
+def test_detached_it_returns_when_ready_and_down_stops_it(tmp_path: Path) -> None:
+    detached = Platform(tmp_path / "platform")
+    try:
+        detached.tidemill("up", "--detach", "--port", "0")
+        detached.tidemill("doctor")
+    finally:
+        assert "stopped" in detached.tidemill("down")
+    detached.tidemill("ls", code=4)
+
+
+def test_only_this_user_can_read_what_it_wrote(platform: Platform) -> None:
+    assert stat.S_IMODE(platform.directory.stat().st_mode) == 0o700
+    secrets = [*platform.directory.glob("*.json"), *(platform.directory / "secrets").iterdir()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in secrets} == {0o600}
+
+
+def test_no_process_has_a_secret_in_its_environment_or_command_line(platform: Platform, examples: Path) -> None:
+    platform.tidemill("apply", "--yes", examples / "wordcount" / "wordcount.yaml")
+    platform.tidemill("run", "wordcount", "-i", "one")
+    passwords = [path.read_text() for path in (platform.directory / "identities").glob("bus-*")]
+    secrets = [*passwords, *(platform.connection[name] for name in ("password", "s3_secret_key", "events_token"))]
+    family = psutil.Process(platform.process.pid).children(recursive=True)
+    assert len(family) > len(_PROCESSES)
+    for process in family:
+        told = "\0".join([*process.environ().values(), *process.cmdline()])
+        assert not [secret for secret in secrets if secret in told], process
+
+
+def test_nothing_listens_beyond_loopback(platform: Platform) -> None:
+    family = psutil.Process(platform.process.pid).children(recursive=True)
+    sockets = [one for process in family for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    assert sockets
+    assert {one.laddr.ip for one in sockets} == {"127.0.0.1"}
+    assert os.getpid() not in {process.pid for process in family}
