@@ -89,7 +89,7 @@ class NatsServer:
         )
         if self.users:
             rows = "\n".join(
-                f"    {{ user: {json.dumps(name)}, password: {json.dumps(password)} {permissions} }}"
+                f"    {{ user: {json.dumps(name)}, password: {json.dumps(password)}, {permissions} }}"
                 for name, password, permissions in self.users
             )
             text += f"authorization {{\n  users: [\n{rows}\n  ]\n}}\n"
