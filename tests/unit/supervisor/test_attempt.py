@@ -274,6 +274,13 @@ async def test_a_call_is_answered_with_its_file_or_its_text(world: World, script
     assert (await world.run(called_event(b"aGk="), script)).result == result
 
 
+async def test_a_call_about_a_stored_object_is_answered_with_text(world: World) -> None:
+    await world.store.put("blur/in/a", b"x")
+    body = b'{"Records":[{"eventSource":"minio:s3","s3":{"bucket":{"name":"blur"},"object":{"key":"in%2Fa"}}}]}'
+    ended = await world.run(called_event(body), "echo text; touch $TMP_OUTPUT_DIR/f", input=[{"path": "blur/in"}])
+    assert ended.result == b"text\n"
+
+
 async def test_a_call_with_several_files_is_answered_with_an_archive(world: World) -> None:
     ended = await world.run(called_event(b""), "cd $TMP_OUTPUT_DIR; mkdir d; echo 1 > a; echo 2 > d/b")
     assert ended.result is not None
@@ -354,6 +361,12 @@ async def test_user_code_sees_its_variables_and_nothing_of_ours(world: World, mo
 async def test_what_passed_its_deadline_is_not_run(world: World) -> None:
     event = called_event(b"", deadline=datetime.now(UTC) - timedelta(seconds=1))
     ended = await world.run(event, f"touch {world.root}/ran")
+    assert (ended.change, ended.reason) == (Change.FAILED, Reason.DEADLINE_PASSED)
+
+
+async def test_what_passes_its_deadline_while_it_runs_is_stopped(world: World) -> None:
+    event = called_event(b"", deadline=datetime.now(UTC) + timedelta(seconds=0.1))
+    ended = await world.run(event, "sleep 60", timeout="PT30S")
     assert (ended.change, ended.reason) == (Change.FAILED, Reason.DEADLINE_PASSED)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -155,17 +156,17 @@ async def test_what_a_script_leaves_behind_is_gone(bench: Bench) -> None:
 
 
 async def test_one_script_ends_without_touching_another(bench: Bench) -> None:
-    long = asyncio.create_task(
-        bench.run(
-            "setsid sh -c 'touch up; while [ ! -e go ]; do sleep 0.01; done; touch went' & wait; echo end", name="i2"
-        )
-    )
+    script = """
+        (setsid sh -c 'touch up; while [ ! -e go ]; do sleep 0.01; done; touch went' &)
+        while [ ! -e went ]; do sleep 0.01; done
+    """
+    limits = Limits(timeout=timedelta(seconds=10), grace=timedelta())
+    long = asyncio.create_task(bench.run(script, limits, name="i2"))
     await appears_file(bench.root / "i2-1" / "up")
     await bench.run("setsid sleep 60 & echo $! > child")
     assert is_gone(bench.pid_from("child"))
     (bench.root / "i2-1" / "go").touch()
     assert (await long).reason is Reason.COMPLETED
-    assert (bench.root / "i2-1" / "went").exists()
 
 
 async def appears_file(path: Path) -> None:
@@ -182,6 +183,15 @@ async def test_cancelling_ends_the_script_before_it_returns(bench: Bench) -> Non
         await run
     assert is_gone(bench.pid_from("pid"))
     assert is_gone(bench.pid_from("child"))
+
+
+async def test_cancelling_lets_the_script_end_in_order(bench: Bench) -> None:
+    run = asyncio.create_task(bench.run("trap 'touch bye; exit' TERM; echo up > up; while true; do sleep 0.01; done"))
+    await appears(bench.root / "i1-1" / "up")
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert (bench.root / "i1-1" / "bye").exists()
 
 
 async def test_a_workspace_that_grows_too_large_ends_the_script(bench: Bench) -> None:
@@ -212,10 +222,25 @@ async def test_a_guardian_that_was_killed_is_replaced(bench: Bench) -> None:
     assert bench.guardian.pid != before
 
 
-async def test_closing_the_guardian_ends_what_still_runs(bench: Bench) -> None:
-    run = asyncio.create_task(bench.run("setsid sleep 60 & echo $! > child; sleep 60"))
-    await appears(bench.root / "i1-1" / "child")
-    bench.guardian.close()  # as the kernel does when we are killed
-    outcome = await run
-    assert outcome.signal == signal.SIGKILL
-    assert is_gone(bench.pid_from("child"))
+def test_the_guardian_ends_watched_groups_and_marked_processes_and_nothing_else() -> None:
+    def sleeper(**environment: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["/bin/sleep", "60"], env=environment, start_new_session=True)
+
+    guardian = Guardian("m" * 32)
+    watched, unwatched, marked, other = (
+        sleeper(),
+        sleeper(),
+        sleeper(TIDEMILL_MARK="m" * 32),
+        sleeper(TIDEMILL_MARK="n"),
+    )
+    for process in (watched, unwatched):
+        guardian.watch(process.pid)
+    guardian.unwatch(unwatched.pid)
+    guardian.close()  # as the kernel does when we are killed
+    try:
+        assert (watched.wait(5), marked.wait(5)) == (-signal.SIGKILL, -signal.SIGKILL)
+        assert (unwatched.poll(), other.poll()) == (None, None)
+    finally:
+        for process in (unwatched, other):
+            process.kill()
+            process.wait()

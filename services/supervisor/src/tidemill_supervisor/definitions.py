@@ -66,6 +66,7 @@ class Definitions:
         self._stores = stores
         self._removed = removed
         self._current: Definition | None = None
+        self._missed: int | None = None
         self._changed = asyncio.Condition()
 
     @property
@@ -85,14 +86,19 @@ class Definitions:
         Raises:
             UnavailableError: There is none at all.
         """
-        try:
-            async with asyncio.timeout(timeout.total_seconds()), self._changed:
-                await self._changed.wait_for(lambda: self._current is not None and self._current.revision >= revision)
-        except TimeoutError:
-            log.warning("definition is older than its work", service=self._service, revision=revision)
+        if not self._has(revision) and revision != self._missed:
+            try:
+                async with asyncio.timeout(timeout.total_seconds()), self._changed:
+                    await self._changed.wait_for(lambda: self._has(revision))
+            except TimeoutError:
+                self._missed = revision  # not waited for again, or every Lease would lose the time
+                log.warning("definition is older than its work", service=self._service, revision=revision)
         if self._current is None:
             raise UnavailableError(f"read the definition of {self._service}: there is none")
         return self._current
+
+    def _has(self, revision: int) -> bool:
+        return self._current is not None and self._current.revision >= revision
 
     async def _take(self, defined: ServiceDefined) -> None:
         if defined.service is None:

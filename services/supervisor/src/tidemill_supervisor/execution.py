@@ -26,6 +26,8 @@ class Limits:
     """Bounds of one run."""
 
     timeout: timedelta | None = None
+    timeout_reason: Reason = Reason.TIMEOUT
+    """`timeout` is the Service's, or what is left until the Invocation's deadline (`deadline-passed`)."""
     disk_bytes: int | None = None
     grace: timedelta = timedelta(seconds=5)
     """Between SIGTERM and SIGKILL."""
@@ -67,7 +69,7 @@ async def _run_until_limit(running: Running, workspace: Path, limits: Limits) ->
                 return None
             return await _run_beside_watch(running, workspace, limits.disk_bytes, limits.scan_interval)
     except TimeoutError:
-        return Reason.TIMEOUT
+        return limits.timeout_reason
 
 
 async def _run_beside_watch(running: Running, workspace: Path, limit: int, interval: timedelta) -> Reason | None:

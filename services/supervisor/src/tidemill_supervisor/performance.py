@@ -131,9 +131,12 @@ class Performance:
         )
 
     def _limits(self) -> Limits:
-        return Limits(
-            timeout=self.definition.service.timeout, disk_bytes=self._disk_limit, grace=self.tools.rules.grace
-        )
+        timeout, reason = self.definition.service.timeout, Reason.TIMEOUT
+        if (deadline := self.invocation.event.deadline) is not None:
+            left = deadline - self.tools.clock()
+            if timeout is None or left < timeout:
+                timeout, reason = left, Reason.DEADLINE_PASSED
+        return Limits(timeout=timeout, timeout_reason=reason, disk_bytes=self._disk_limit, grace=self.tools.rules.grace)
 
     @property
     def _disk_limit(self) -> int | None:

@@ -47,6 +47,7 @@ class ProcessScripts:
         self._guardian = guardian
         self._running: dict[int, ProcessScript] = {}
         self._become_subreaper()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # ours would hold keys; scripts inherit it
 
     def start(self, command: Command, place: Place, sink: Sink) -> ProcessScript:
         """See the port."""
@@ -191,8 +192,7 @@ def _check_interpreter(command: Command) -> None:
 
 def _limit(pid: int, command: Command) -> None:
     """Limits of one script. After the start: setting them in the child would need `fork` in place of `vfork`."""
-    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: command.file_limit_bytes}
-    limits[resource.RLIMIT_AS] = command.memory_limit_bytes
+    limits = {resource.RLIMIT_FSIZE: command.file_limit_bytes, resource.RLIMIT_AS: command.memory_limit_bytes}
     with contextlib.suppress(ProcessLookupError, PermissionError):
         for what, limit in limits.items():
             if limit is not None:

@@ -77,6 +77,8 @@ def classify(ended: Ended, *, timeout: timedelta | None, disk_limit_bytes: int |
             message = None
         case Reason.TIMEOUT:
             message = f"ran longer than {timeout}"
+        case Reason.DEADLINE_PASSED:
+            message = "its deadline passed while it ran"
         case Reason.DISK_LIMIT if ended.disk_full:
             message = "no space left on the disk"
         case Reason.DISK_LIMIT:
