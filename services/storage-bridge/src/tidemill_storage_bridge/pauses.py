@@ -13,7 +13,9 @@ from datetime import timedelta
 async def pause(stopping: asyncio.Event, delay: timedelta) -> None:
     """Return after `delay`, or as soon as the component stops."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), delay.total_seconds())
+        # not wait_for: before Python 3.12 it swallows a cancellation that comes together with the end of the wait
+        async with asyncio.timeout(delay.total_seconds()):
+            await stopping.wait()
 
 
 async def stopped(stopping: asyncio.Event) -> None:
