@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import structlog
 from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp
 
+from tidemill_common.bus import Bus
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.bus.streams import ensure_streams
 from tidemill_common.contracts.service import DEFAULT_PROVIDER
 from tidemill_common.errors import InvalidInputError
 from tidemill_common.lifecycle import background
 from tidemill_common.secrets import PLATFORM, FileSecretStore, SecretStore
+from tidemill_common.storage import ObjectStore
 from tidemill_common.storage.opening import open_store
 from tidemill_gateway.access_log import AccessLog
 from tidemill_gateway.auth import AdminCredentials
 from tidemill_gateway.calls import Calls, Replies, fresh_id
-from tidemill_gateway.catalogue import open_catalogue
+from tidemill_gateway.catalogue import Catalogue, open_catalogue
 from tidemill_gateway.changes import Changes
 from tidemill_gateway.dependencies import Dependencies as Dependencies
 from tidemill_gateway.dispatch import Dispatcher
@@ -88,27 +92,45 @@ async def open_dependencies(settings: Settings, stopping: asyncio.Event) -> Asyn
         secrets = FileSecretStore(settings.secrets_dir)
         store = await stack.enter_async_context(open_store(DEFAULT_PROVIDER, await platform_fields(secrets)))
         catalogue = await stack.enter_async_context(open_catalogue(settings, engine=engine, bus=bus, secrets=secrets))
-        replies = Replies(bus.live, fresh_id(), limit=settings.calls.waiting)
-        changes = Changes(replies.settle)
-        payloads = StoredPayloads(store, settings.system_bucket)
-        yield Dependencies(
-            settings=settings,
-            bus=bus,
-            engine=engine,
-            secrets=secrets,
-            store=store,
-            catalogue=catalogue,
-            admin=AdminCredentials(username=settings.username, password=settings.admin_password()),
-            queries=InvocationQueries(engine, changes),
-            logs=InvocationLogs(bus.log),
-            payloads=payloads,
-            calls=Calls(bus_log=bus.log, payloads=payloads, inline_limit_bytes=settings.calls.inline_limit_bytes),
-            replies=replies,
-            access_log=AccessLog(settings.access_log_entries),
-            metrics=Metrics(),
-            changes=changes,
-            stopping=stopping,
-        )
+        opened = Opened(bus=bus, engine=engine, secrets=secrets, store=store, catalogue=catalogue)
+        yield assemble(settings, opened, stopping)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What must be closed again."""
+
+    bus: Bus
+    engine: AsyncEngine
+    secrets: SecretStore
+    store: ObjectStore
+    catalogue: Catalogue
+
+
+def assemble(settings: Settings, opened: Opened, stopping: asyncio.Event) -> Dependencies:
+    """Everything that is built on what is open; no I/O."""
+    bus, engine = opened.bus, opened.engine
+    replies = Replies(bus.live, fresh_id(), limit=settings.calls.waiting)
+    changes = Changes(replies.settle)
+    payloads = StoredPayloads(opened.store, settings.system_bucket)
+    return Dependencies(
+        settings=settings,
+        bus=bus,
+        engine=engine,
+        secrets=opened.secrets,
+        store=opened.store,
+        catalogue=opened.catalogue,
+        admin=AdminCredentials(username=settings.username, password=settings.admin_password()),
+        queries=InvocationQueries(engine, changes),
+        logs=InvocationLogs(bus.log),
+        payloads=payloads,
+        calls=Calls(bus_log=bus.log, payloads=payloads, inline_limit_bytes=settings.calls.inline_limit_bytes),
+        replies=replies,
+        access_log=AccessLog(settings.access_log_entries),
+        metrics=Metrics(),
+        changes=changes,
+        stopping=stopping,
+    )
 
 
 async def platform_fields(secrets: SecretStore) -> dict[str, object]:
@@ -123,20 +145,25 @@ async def platform_fields(secrets: SecretStore) -> dict[str, object]:
 async def run(settings: Settings, stopping: asyncio.Event) -> None:
     """Serve until `stopping` is set, then drain."""
     async with open_dependencies(settings, stopping) as deps:
-        log_follower = invocation_projector(
-            bus_log=deps.bus.log, engine=deps.engine, metrics=deps.metrics, changes=deps.changes
-        )
-        letters = dead_letter_projector(bus_log=deps.bus.log, engine=deps.engine, metrics=deps.metrics)
         await deps.catalogue.load()
-        async with background(
-            stop=stopping.set,
-            catalogue=deps.catalogue.run(),
-            replies=deps.replies.run(),
-            invocations=log_follower.run(),
-            dead_letters=letters.run(),
-            janitor=Janitor.of(deps).run(),
-        ):
+        async with working(deps):
             await _serve(deps)
+
+
+def working(deps: Dependencies) -> AbstractAsyncContextManager[None]:
+    """What runs beside the requests: the catalogue, live replies, the projections, the janitor."""
+    invocations = invocation_projector(
+        bus_log=deps.bus.log, engine=deps.engine, metrics=deps.metrics, changes=deps.changes
+    )
+    letters = dead_letter_projector(bus_log=deps.bus.log, engine=deps.engine, metrics=deps.metrics)
+    return background(
+        stop=deps.stopping.set,
+        catalogue=deps.catalogue.run(),
+        replies=deps.replies.run(),
+        invocations=invocations.run(),
+        dead_letters=letters.run(),
+        janitor=Janitor.of(deps).run(),
+    )
 
 
 async def _serve(deps: Dependencies) -> None:

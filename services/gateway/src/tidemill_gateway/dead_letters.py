@@ -17,7 +17,7 @@ from tidemill_common.contracts.invocation import SET_ASIDE, DeadLetter, Invocati
 from tidemill_common.errors import NotFoundError, PermanentError
 from tidemill_gateway.domain.cursor import Cursor
 from tidemill_gateway.repeats import Edit, Repeat, Repeats
-from tidemill_gateway.sql.engine import reading
+from tidemill_gateway.sql.engine import reading, writing
 from tidemill_gateway.sql.projection_tables import dead_letters
 
 
@@ -123,7 +123,7 @@ class DeadLetters:
     async def purge(self, letter: Letter) -> None:
         """Take a letter away for ever; one that is gone already is success."""
         await self._log.delete(SET_ASIDE, letter.position)
-        async with self._engine.begin() as connection:
+        async with writing(self._engine) as connection:
             await connection.execute(
                 sa.delete(dead_letters).where(
                     dead_letters.c.id == letter.body.invocation.id, dead_letters.c.position == letter.position

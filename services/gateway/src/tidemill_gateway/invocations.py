@@ -20,7 +20,7 @@ from tidemill_gateway.domain.account import Account
 from tidemill_gateway.domain.cursor import Cursor
 from tidemill_gateway.domain.fold import InvocationRow
 from tidemill_gateway.sql.accounts import read_accounts
-from tidemill_gateway.sql.engine import reading
+from tidemill_gateway.sql.engine import reading, writing
 from tidemill_gateway.sql.invocation_rows import from_columns
 from tidemill_gateway.sql.positions import skipped_records
 from tidemill_gateway.sql.projection_tables import invocations
@@ -70,9 +70,11 @@ class Books:
 class InvocationQueries:
     """All that can be asked about Invocations."""
 
-    def __init__(self, engine: AsyncEngine, changes: Changes) -> None:
+    def __init__(self, engine: AsyncEngine, changes: Changes, *, patience: float = 0.5) -> None:
         self._engine = engine
         self._changes = changes
+        self._patience = patience
+        """Seconds that `await_known` and `await_ended` wait at most, when not told."""
 
     async def get(self, invocation: str) -> InvocationRow:
         """One Invocation.
@@ -87,8 +89,8 @@ class InvocationQueries:
             raise NotFoundError(f"there is no invocation {invocation}")
         return from_columns(record)
 
-    async def await_known(self, invocation: str, *, patience: float = 0.5) -> InvocationRow:
-        """One Invocation; waits up to `patience` seconds for one that was accepted but not projected yet.
+    async def await_known(self, invocation: str, *, patience: float | None = None) -> InvocationRow:
+        """One Invocation; waits for one that was accepted but not projected yet.
 
         Raises:
             NotFoundError: It did not become known.
@@ -98,20 +100,23 @@ class InvocationQueries:
                 return await self.get(invocation)
             except NotFoundError:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), patience)
+                    await asyncio.wait_for(changed.wait(), self._patience if patience is None else patience)
             return await self.get(invocation)
 
-    async def await_ended(self, invocation: str, *, patience: float = 0.5) -> InvocationRow:
-        """One Invocation; waits up to `patience` seconds for its end to be projected."""
-        with self._changes.follow(InvocationId(invocation)) as changed:
-            try:
-                async with asyncio.timeout(patience):
-                    while not (row := await self.get(invocation)).is_terminal:
-                        await changed.wait()
-                        changed.clear()
-            except TimeoutError:
-                return await self.get(invocation)
-        return row
+    async def await_ended(self, invocation: str, *, patience: float | None = None) -> InvocationRow:
+        """One Invocation; waits for its end to be projected."""
+        with self._changes.follow(InvocationId(invocation)) as changed, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience if patience is None else patience):
+                while not await self._has_ended(invocation):
+                    await changed.wait()
+                    changed.clear()
+        return await self.get(invocation)
+
+    async def _has_ended(self, invocation: str) -> bool:
+        try:
+            return (await self.get(invocation)).is_terminal
+        except NotFoundError:
+            return False
 
     async def list(self, wanted: InvocationFilter, *, cursor: str | None = None, limit: int = 50) -> Page:
         """A page, newest first.
@@ -181,7 +186,7 @@ class InvocationQueries:
     async def _hide(self, condition: sa.ColumnElement[bool], phases: tuple[str, ...]) -> int:
         hidden = invocations.c.hidden
         query = sa.update(invocations).where(condition, invocations.c.phase.in_(phases), hidden.is_(False))
-        async with self._engine.begin() as connection:
+        async with writing(self._engine) as connection:
             return int((await connection.execute(query.values(hidden=True))).rowcount)
 
 

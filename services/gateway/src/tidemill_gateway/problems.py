@@ -76,7 +76,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     unrouted = error.status_code == 405 or (error.status_code == 404 and error.detail == "Not Found")
     if unrouted:
-        return PlainTextResponse("404 page not found", 404)
+        return _answer(request, 404, "404 page not found")
     headers = dict(error.headers or {})
     if error.status_code == 401 and not request.url.path.startswith("/v1"):
         return Response(status_code=401, headers=headers)

@@ -20,6 +20,7 @@ from tidemill_common.contracts.contract import Contract, Subject
 from tidemill_common.errors import TransientError
 from tidemill_gateway.metrics import Metrics
 from tidemill_gateway.sql import positions
+from tidemill_gateway.sql.engine import writing
 
 log = structlog.get_logger(__name__)
 M = TypeVar("M", bound=Contract)
@@ -87,7 +88,7 @@ class Projector(Generic[M]):
         """Where to read on; counts what retention dropped meanwhile."""
         oldest, newest = await self._log.end(self._projection.subject)
         name = self._projection.name
-        async with self._engine.begin() as connection:
+        async with writing(self._engine) as connection:
             await positions.declare(connection, name)
             position = await positions.locked_position(connection, name)
             if position > newest:
@@ -106,7 +107,7 @@ class Projector(Generic[M]):
 
     async def _handle(self, batch: Sequence[Record[M]]) -> None:
         name = self._projection.name
-        async with self._engine.begin() as connection:
+        async with writing(self._engine) as connection:
             before = await positions.locked_position(connection, name)
             if before < self._reached:
                 raise _StartAgainError

@@ -21,6 +21,7 @@ from tidemill_gateway.domain.fold import TERMINAL_PHASES
 from tidemill_gateway.payloads import PAYLOADS, RESULTS
 from tidemill_gateway.settings import Retention
 from tidemill_gateway.sql import accounts
+from tidemill_gateway.sql.engine import writing
 from tidemill_gateway.sql.projection_tables import dead_letters, invocations
 
 log = structlog.get_logger(__name__)
@@ -84,7 +85,7 @@ class Janitor:
         )
         ended = table.phase.in_([phase.value for phase in TERMINAL_PHASES])
         query = sa.select(table.id).where(ended, old).order_by(table.finished_at).limit(_BATCH)
-        async with self._engine.begin() as connection:
+        async with writing(self._engine) as connection:
             removed = await connection.execute(
                 sa.delete(invocations).where(table.id.in_(query.scalar_subquery())).returning(table.service)
             )
@@ -94,7 +95,7 @@ class Janitor:
 
     async def _forget_letters(self) -> None:
         oldest, _ = await self._log.end(SET_ASIDE)
-        async with self._engine.begin() as connection:
+        async with writing(self._engine) as connection:
             await connection.execute(sa.delete(dead_letters).where(dead_letters.c.position < oldest))
 
     async def _forget_objects(self) -> None:

@@ -47,6 +47,8 @@ class News:
     seen: Seen
     row: InvocationRow | None = None
     log: LogWritten | None = None
+    ended: bool = False
+    """The Invocation has ended and all is told."""
 
 
 class Tails:
@@ -75,7 +77,9 @@ class Tails:
                     row, seen = news.row or row, news.seen
                     yield news
                 async for news in self._rest(lines, seen):
+                    seen = news.seen
                     yield news
+                yield News(seen, ended=True)
 
     async def _next(self, invocation: InvocationId, changed: asyncio.Event, lines: _Lines, seen: Seen) -> News | None:
         """What comes first: a line, a change, or nothing for a while; None: the gateway drains."""

@@ -6,16 +6,19 @@ because a read that turns into a write cannot wait for the lock. `reading(engine
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from tidemill_common.errors import InvalidInputError
 
+_WRITERS: Final[WeakKeyDictionary[sa.Engine, asyncio.Lock]] = WeakKeyDictionary()
 _READ_ONLY: Final = "tidemill_read_only"
 _PRAGMAS: Final = (
     "PRAGMA busy_timeout=30000",
@@ -52,6 +55,18 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection in a transaction that only reads."""
     async with engine.connect() as connection:
         yield await connection.execution_options(**{_READ_ONLY: True})
+
+
+@asynccontextmanager
+async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that writes. On SQLite the writers of this process queue here: in the database they would sleep."""
+    if engine.dialect.name != "sqlite":
+        async with engine.begin() as connection:
+            yield connection
+        return
+    lock = _WRITERS.setdefault(engine.sync_engine, asyncio.Lock())
+    async with lock, engine.begin() as connection:
+        yield connection
 
 
 def _sqlite(url: sa.URL) -> AsyncEngine:

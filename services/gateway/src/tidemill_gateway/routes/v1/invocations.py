@@ -118,17 +118,15 @@ async def _text(tail: AsyncIterator[News], *, timestamps: bool) -> AsyncIterator
 
 
 async def _events(tail: AsyncIterator[News]) -> AsyncIterator[str]:
-    ended = False
     async for news in tail:
         if news.row is not None:
-            ended = news.row.is_terminal
             yield _event("invocation", news.seen, InvocationView.of(news.row).model_dump_json())
         elif news.log is not None:
             yield _event("log", news.seen, LogView.of(news.log).model_dump_json())
+        elif news.ended:
+            yield _event("end", news.seen, "{}")
         else:
             yield ": nothing new\n\n"
-    if ended:
-        yield "event: end\ndata: {}\n\n"
 
 
 def _event(name: str, seen: Seen, data: str) -> str:
