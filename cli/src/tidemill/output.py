@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import typer
+import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -63,6 +64,22 @@ def show_json(value: object) -> None:
     out.print(json.dumps(value, indent=2, ensure_ascii=False, default=str), markup=False, soft_wrap=True)
 
 
+def show_yaml(value: object) -> None:
+    """Print one document for people, texts of several lines as they are."""
+    out.print(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120), markup=False, end="")
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML with literal blocks."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def _field(row: Mapping[str, Any], path: str) -> Any:
     value: Any = row
     for part in path.split("."):
@@ -73,6 +90,8 @@ def _field(row: Mapping[str, Any], path: str) -> Any:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else "[red]no[/]"
     if isinstance(value, list):
         return escape(", ".join(map(str, value)))
     text = str(value)

@@ -6,11 +6,10 @@ from typing import Annotated, Final
 
 import httpx
 import typer
-import yaml
 
 from tidemill.client import GatewayClient
 from tidemill.errors import CliError, Exit
-from tidemill.output import Column, Format, FormatOption, out, show_json, show_rows
+from tidemill.output import Column, Format, FormatOption, out, show_json, show_rows, show_yaml
 from tidemill.session import ask, confirm
 
 _COLUMNS: Final = (
@@ -56,7 +55,7 @@ def show(
     if form is Format.JSON:
         show_json(found)
     else:
-        out.print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), markup=False, end="")
+        show_yaml(found)
 
 
 def redrive(

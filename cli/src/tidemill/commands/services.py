@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-import yaml
 from rich.markup import escape
 
 from tidemill.client import GatewayClient
@@ -15,7 +14,7 @@ from tidemill.commands.listing import INVOCATION_COLUMNS
 from tidemill.definitions import Action, Change, compare, describe, show_mistake
 from tidemill.errors import CliError, Exit
 from tidemill.objects import Objects
-from tidemill.output import Column, Format, FormatOption, err, out, show_json, show_rows
+from tidemill.output import Column, Format, FormatOption, err, out, show_json, show_rows, show_yaml
 from tidemill.session import ask, ask_objects, confirm
 from tidemill_common.fdl import FdlError, FdlService, load_fdl
 
@@ -135,7 +134,7 @@ def get(
     if form is Format.JSON:
         show_json(found)
     else:
-        out.print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), markup=False, end="")
+        show_yaml(found)
 
 
 def rm(
