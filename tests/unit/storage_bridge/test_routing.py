@@ -176,3 +176,11 @@ async def test_what_can_never_be_queued_fails_visibly(bus: Bus) -> None:
         (Change.REQUESTED, None),
         (Change.FAILED, Reason.INVALID_MESSAGE),
     ]
+
+
+async def test_an_outage_of_the_queue_is_waited_for(bus: Bus) -> None:
+    await define(bus, "ocr", "data/in")
+    await append(bus, stored("data/in/x"))
+    async with routing(replace(bus, queue=RefusingQueue(bus, UnavailableError("away", retry_after=timedelta(0))))):
+        await until_waiting(bus, "ocr", 1)
+    assert len(await queued(bus, "ocr")) == 1

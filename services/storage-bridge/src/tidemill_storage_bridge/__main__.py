@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import structlog
 from pydantic import ValidationError
 
-from tidemill_common.errors import TidemillError
+from tidemill_common.errors import InvalidInputError, TidemillError, UnsupportedError
 from tidemill_common.lifecycle import stop_on_signals
 from tidemill_common.telemetry import configure_logging
 from tidemill_storage_bridge.app import SOURCES, MakeSource, run
@@ -29,13 +29,24 @@ def main(sources: Mapping[str, MakeSource] = SOURCES) -> int:
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_run(settings, sources))
-    except TidemillError as error:
-        _log.error("storage-bridge cannot run", error=str(error))
-        return 75
+    except (TidemillError, ExceptionGroup) as error:
+        return _exit_code(error)
     except Exception:  # noqa: BLE001 (the process's edge)
         _log.exception("storage-bridge failed")
         return 70
     return 0
+
+
+def _exit_code(error: TidemillError | ExceptionGroup[Exception]) -> int:
+    """What failed: 78 for what an operator gave, 75 for a dependency, 70 for a bug of ours."""
+    if isinstance(error, InvalidInputError | UnsupportedError):
+        _log.error("storage-bridge is not set up right", error=str(error))
+        return 78
+    if isinstance(error, TidemillError) or error.split(TidemillError)[1] is None:
+        _log.error("storage-bridge cannot run", error=str(error), exc_info=not isinstance(error, TidemillError))
+        return 75
+    _log.error("storage-bridge failed", exc_info=error)
+    return 70
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -155,7 +155,7 @@ def _roles(parts: Parts, sources: list[Source], stopping: asyncio.Event) -> dict
         rules = RoutingRules(system_bucket=settings.system_bucket, in_flight=settings.routing.in_flight)
         roles["routing"] = Router(bus, parts.definitions, rules).run(stopping)
     if Role.RECONCILIATION in settings.roles:
-        roles["reconciliation"] = ReconcileRequests(bus.live, bus.registers, parts.reconciler).run(stopping)
+        roles["reconciliation"] = ReconcileRequests(bus.live, parts.reconciler).run(stopping)
         if settings.reconcile_every is not None:
             roles["schedule"] = reconcile_on_schedule(parts.reconciler, settings.reconcile_every, stopping)
     return roles

@@ -1,4 +1,8 @@
-"""Answering `live.reconcile`: a request names a Service, one bridge compares and answers on `reply_to`."""
+"""Answering `live.reconcile`: a request names a Service, the bridge compares and answers on `reply_to`.
+
+With several bridges in role `reconciliation` each of them answers. That costs a listing and submits nothing twice,
+since all derive the same ids.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,12 @@ from typing import Final
 import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from tidemill_common.bus import Live, Registers
-from tidemill_common.errors import ConflictError, TidemillError, TransientError
+from tidemill_common.bus import Live
+from tidemill_common.errors import TidemillError, TransientError
 from tidemill_storage_bridge.pauses import pause, until
 from tidemill_storage_bridge.reconciliation import Reconciler, Wish
 
 SUBJECT: Final = "live.reconcile"
-_CLAIM: Final = "leader.reconcile-request"
 
 _log = structlog.get_logger(__name__)
 
@@ -47,9 +50,8 @@ class ReconcileAnswered(BaseModel):
 class ReconcileRequests:
     """Takes requests and answers them."""
 
-    def __init__(self, live: Live, registers: Registers, reconciler: Reconciler) -> None:
+    def __init__(self, live: Live, reconciler: Reconciler) -> None:
         self._live = live
-        self._registers = registers
         self._reconciler = reconciler
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -69,8 +71,6 @@ class ReconcileRequests:
 
     async def _answer(self, asked: ReconcileAsked) -> None:
         try:
-            if not await self._claim(asked.reply_to):
-                return
             answer = await self._reconcile(asked)
             await self._live.publish(asked.reply_to, answer.model_dump_json(exclude_none=True).encode())
         except TransientError as error:
@@ -86,17 +86,6 @@ class ReconcileRequests:
         return ReconcileAnswered(
             service=asked.service, listed=report.listed, missing=report.missing, submitted=report.submitted
         )
-
-    async def _claim(self, reply_to: str) -> bool:
-        """Whether this bridge is the first to take the request; every bridge hears it."""
-        current = await self._registers.get(_CLAIM)
-        if current is not None and current.value == reply_to.encode():
-            return False
-        try:
-            await self._registers.put(_CLAIM, reply_to.encode(), revision=current.revision if current else 0)
-        except ConflictError:
-            return await self._claim(reply_to)
-        return True
 
 
 async def reconcile_on_schedule(reconciler: Reconciler, every: timedelta, stopping: asyncio.Event) -> None:

@@ -26,6 +26,8 @@ from tidemill_storage_bridge.pauses import pause, until
 
 CONSUMER: Final = "bridge-routing"
 _BACKOFF: Final = timedelta(seconds=1)
+_TRIES: Final = 10
+"""Hand-overs of an Event that our own code fails on; one that the bus fails on is never given up."""
 
 _log = structlog.get_logger(__name__)
 
@@ -74,7 +76,10 @@ class Router:
             await self._route(delivery)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (settlement: judged just below)
             failure = error
-        verdict = judge(failure, delivery=delivery.number, limit=sys.maxsize, backoff=_BACKOFF)
+        limit = sys.maxsize if isinstance(failure, TransientError) else _TRIES
+        verdict = judge(failure, delivery=delivery.number, limit=limit, backoff=_BACKOFF)
+        if isinstance(failure, TransientError) and isinstance(verdict, Redeliver):
+            self._held = max(self._held, verdict.delay)
         try:
             await self._carry_out(verdict, delivery)
         except TransientError as error:
@@ -90,7 +95,6 @@ class Router:
                 await delivery.nak()
             case Redeliver(delay, reason):
                 REDELIVERED.inc()
-                self._held = max(self._held, delay)
                 _log.warning("event is routed later", event_id=delivery.record.body.id, reason=reason)
                 await delivery.nak(delay)
             case SetAside(reason):
@@ -153,7 +157,11 @@ class Router:
 
     async def _refuse(self, delivery: Delivery[EventReceived], reason: str) -> None:
         """Make an Event that can never be routed visible as failed Invocations."""
-        for invocation in self._answer(delivery).invocations:
+        try:
+            invocations = self._answer(delivery).invocations
+        except Exception:  # noqa: BLE001 (settlement: the bug that set the Event aside, once more)
+            return
+        for invocation in invocations:
             record = failed(invocation, Reason.INVALID_MESSAGE, reason)
             try:
                 await self._conclude(record, delivery.record.body)
