@@ -245,8 +245,8 @@ async def test_a_store_that_is_away_is_tried_again_later(world: World) -> None:
 
 async def test_outputs_that_cannot_be_stored_are_a_failure(world: World) -> None:
     world.store.failure = AccessDeniedError("no")
-    ended = await world.run(called_event(b""), 'touch "$TMP_OUTPUT_DIR/a"', output=[{"path": "blur/out"}])
-    assert (ended.change, ended.reason) == (Change.DEAD, Reason.STAGE_OUT_FAILED)
+    ended = await world.run(called_event(b""), 'echo ran; touch "$TMP_OUTPUT_DIR/a"', output=[{"path": "blur/out"}])
+    assert (ended.change, ended.reason, ended.log_tail) == (Change.DEAD, Reason.STAGE_OUT_FAILED, "ran\n")
 
 
 async def test_an_output_provider_that_cannot_be_used_stops_before_the_script(world: World) -> None:

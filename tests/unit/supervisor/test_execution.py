@@ -14,6 +14,7 @@ import pytest
 
 from tests.unit.supervisor.builders import place
 from tidemill_common.contracts.invocation import Reason
+from tidemill_supervisor import processes
 from tidemill_supervisor.domain.environment import Place
 from tidemill_supervisor.domain.outcome import Outcome
 from tidemill_supervisor.execution import Limits, execute
@@ -153,6 +154,16 @@ async def test_what_a_script_leaves_behind_is_gone(bench: Bench) -> None:
     outcome = await bench.run(script)
     assert (outcome.reason, bytes(bench.written)) == (Reason.COMPLETED, b"done\n")
     assert all(is_gone(bench.pid_from(name)) for name in ("child", "session", "orphan", "bare"))
+
+
+def test_children_are_found_where_the_kernel_keeps_no_list_of_them() -> None:
+    child = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        assert child.pid in processes._children_by_scan(os.getpid())
+        assert set(processes._children_by_scan(os.getpid())) == set(processes._children())
+    finally:
+        child.kill()
+        child.wait()
 
 
 async def test_one_script_ends_without_touching_another(bench: Bench) -> None:

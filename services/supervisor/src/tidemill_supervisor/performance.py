@@ -70,7 +70,7 @@ class Performance:
         try:
             return await self._carry_out()
         except StagingError as error:
-            return error.outcome
+            return replace(error.outcome, log_tail=self.shipper.transcript.tail)
         except OSError as error:
             return Outcome(reason=Reason.START_FAILED, message=f"workspace: {error}")
 

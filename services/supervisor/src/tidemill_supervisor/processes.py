@@ -15,7 +15,6 @@ import resource
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -199,16 +198,29 @@ def _limit(pid: int, command: Command) -> None:
                 resource.prlimit(pid, what, (limit, limit))
 
 
-def _children() -> Iterator[int]:
+def _children() -> list[int]:
     """Our direct children, zombies included."""
-    for thread in os.listdir("/proc/self/task"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            yield from map(int, Path(f"/proc/self/task/{thread}/children").read_text().split())
+    return [child for thread in os.listdir("/proc/self/task") for child in _children_of("self", thread)]
 
 
-def _children_of(pid: int) -> list[int]:
+def _children_of(pid: int | str, thread: int | str) -> list[int]:
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [int(child) for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()]
+    except FileNotFoundError:  # the process is gone, or the kernel was built without CONFIG_PROC_CHILDREN
+        return _children_by_scan(os.getpid() if pid == "self" else int(pid))
+    except OSError:
+        return []
+
+
+def _children_by_scan(parent: int) -> list[int]:
+    stats = {int(path.parent.name): _stat(path) for path in Path("/proc").glob("[0-9]*/stat")}
+    return [pid for pid, fields in stats.items() if fields[1:2] == [str(parent)]]
+
+
+def _stat(path: Path) -> list[str]:
+    """State, parent and so on of a process; empty: it is gone."""
+    try:
+        return path.read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return []
 
@@ -224,7 +236,7 @@ def _kill_tree(pid: int) -> None:
     """Kill a process and what it started; stopped first, so that it cannot start more meanwhile."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGSTOP)
-        for child in _children_of(pid):
+        for child in _children_of(pid, pid):
             _kill_tree(child)
         os.kill(pid, signal.SIGKILL)
 

@@ -71,8 +71,6 @@ class Worker:
         self._attempts: dict[InvocationId, Attempt] = {}
         self._definitions = Definitions(bus.log, identity.service, secrets, stores, removed=self._remove)
         self._cancels = Cancels(bus.log, identity.service, on_cancel=self._cancel)
-        self.ready = asyncio.Event()
-        """Set when it leases."""
 
     def stop(self) -> None:
         """Drain: lease no more, finish what runs within the drain time, give back the rest."""
@@ -114,7 +112,6 @@ class Worker:
             background(stop=self.stop, presence=presence.tell()),
             self._stopped_when_asked(leases),
         ):
-            self.ready.set()
             log.info("worker ready", service=self._identity.service, worker=self._identity.worker, slots=slots)
             await self._take(leases, presence, reuse)
             await self._drain()
