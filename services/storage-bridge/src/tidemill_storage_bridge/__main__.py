@@ -29,21 +29,19 @@ def main(sources: Mapping[str, MakeSource] = SOURCES) -> int:
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_run(settings, sources))
-    except (TidemillError, ExceptionGroup) as error:
-        return _exit_code(error)
-    except Exception:  # noqa: BLE001 (the process's edge)
-        _log.exception("storage-bridge failed")
-        return 70
+    except Exception as error:  # noqa: BLE001 (the process's edge)
+        return exit_code(error)
     return 0
 
 
-def _exit_code(error: TidemillError | ExceptionGroup[Exception]) -> int:
+def exit_code(error: Exception) -> int:
     """What failed: 78 for what an operator gave, 75 for a dependency, 70 for a bug of ours."""
     if isinstance(error, InvalidInputError | UnsupportedError):
         _log.error("storage-bridge is not set up right", error=str(error))
         return 78
-    if isinstance(error, TidemillError) or error.split(TidemillError)[1] is None:
-        _log.error("storage-bridge cannot run", error=str(error), exc_info=not isinstance(error, TidemillError))
+    bugs = error.split(TidemillError)[1] if isinstance(error, ExceptionGroup) else error
+    if bugs is None or isinstance(bugs, TidemillError):
+        _log.error("storage-bridge cannot run", error=str(error), exc_info=error if bugs is None else None)
         return 75
     _log.error("storage-bridge failed", exc_info=error)
     return 70
