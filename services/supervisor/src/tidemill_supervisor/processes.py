@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import os
 import resource
 import shutil
@@ -265,29 +266,33 @@ def _attempt_of(pid: int) -> tuple[str, str] | None:
     return found["TIDEMILL_MARK"], f"{found.get('TIDEMILL_INVOCATION_ID')}-{found.get('TIDEMILL_ATTEMPT')}"
 
 
-def _memory_kills() -> int:
-    """The counter `oom_kill` of our memory group, in both versions of the kernel's interface; 0: it has none."""
-    for line in _lines("/proc/self/cgroup"):
-        _, controllers, path = line.split(":", 2)
+@functools.cache
+def _memory_counter() -> Path | None:
+    """The file with the counter `oom_kill` of our memory group, in both versions of the kernel's interface."""
+    for line in _lines(Path("/proc/self/cgroup")):
+        _, controllers, group = line.split(":", 2)
         if controllers == "memory":
-            return _counter(
-                f"/sys/fs/cgroup/memory{path}/memory.oom_control", "/sys/fs/cgroup/memory/memory.oom_control"
-            )
-        if controllers == "" and (found := _counter(f"/sys/fs/cgroup{path}/memory.events")):
-            return found
-    return 0
+            candidates = [
+                f"/sys/fs/cgroup/memory{group}/memory.oom_control",
+                "/sys/fs/cgroup/memory/memory.oom_control",
+            ]
+        else:
+            candidates = [f"/sys/fs/cgroup{group}/memory.events"] if not controllers else []
+        for file in map(Path, candidates):
+            if any(line.startswith("oom_kill ") for line in _lines(file)):
+                return file
+    return None
 
 
-def _counter(*files: str) -> int:
-    for file in files:
-        for line in _lines(file):
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
+def _memory_kills() -> int:
+    """The counter; 0: there is none."""
+    file = _memory_counter()
+    found = [line for line in _lines(file) if line.startswith("oom_kill ")] if file else []
+    return int(found[0].split()[1]) if found else 0
 
 
-def _lines(file: str) -> list[str]:
+def _lines(file: Path) -> list[str]:
     try:
-        return Path(file).read_text().splitlines()
+        return file.read_text().splitlines()
     except OSError:
         return []
