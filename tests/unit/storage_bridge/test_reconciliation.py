@@ -14,7 +14,7 @@ from tidemill_common.bus import Bus
 from tidemill_common.contracts.event import ArtifactRef, EventReceived
 from tidemill_common.contracts.service import ServiceDefined
 from tidemill_common.errors import NotFoundError
-from tidemill_common.storage import ObjectStore
+from tidemill_common.storage import ObjectInfo, ObjectStore
 from tidemill_common.storage.memory import MemoryObjectStore
 from tidemill_storage_bridge.definitions import Definitions
 from tidemill_storage_bridge.publishing import EventPublisher
@@ -144,3 +144,26 @@ async def test_one_unreadable_bucket_does_not_keep_the_others_from_being_compare
         await place.reconciler.service("gone", Wish())
     with pytest.raises(NotFoundError, match="no such Service"):
         await place.reconciler.service("never", Wish())
+
+
+async def test_what_a_source_publishes_during_a_long_listing_is_not_submitted_again(place: Place) -> None:
+    await define(place.bus, "ocr", "data/in", at=place.now - HOUR)
+    for number in range(3):
+        await place.store.put(f"data/in/{number}", b"x")
+    listing = list_folder(place.store, "data/in", provider="minio.default", source="/sources/seaweedfs/minio.default")
+    events = [found.event async for found in listing]
+
+    class Slow(MemoryObjectStore):
+        async def list(self, prefix: str, *, after: str | None = None) -> AsyncIterator[ObjectInfo]:
+            async for info in place.store.list(prefix, after=after):
+                yield info
+            forgotten = [event.model_copy(update={"id": f"other-{event.id}"}) for event in events]
+            await append(place.bus, *forgotten)  # other ids: as if the bus no longer remembered the right ones
+
+    stores = OneStore(Slow("data"))
+    publish = partial(EventPublisher(place.bus.log, stores).publish, source="listing")
+    reconciler = Reconciler(
+        place.bus.log, Definitions(place.bus.log), stores, publish, streamed=["minio.default"], now=lambda: place.now
+    )
+    report = await reconciler.watched()
+    assert (report.listed, report.missing, report.submitted) == (3, 0, 0)

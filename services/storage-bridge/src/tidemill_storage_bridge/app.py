@@ -18,9 +18,10 @@ from tidemill_common.lifecycle import background
 from tidemill_common.secrets import FileSecretStore
 from tidemill_storage_bridge.definitions import Definitions
 from tidemill_storage_bridge.ports import Source
-from tidemill_storage_bridge.publishing import EventPublisher, recorded_ids
+from tidemill_storage_bridge.publishing import EventPublisher
 from tidemill_storage_bridge.reconcile_requests import ReconcileRequests, reconcile_on_schedule
 from tidemill_storage_bridge.reconciliation import Reconciler
+from tidemill_storage_bridge.recorded import recorded_ids
 from tidemill_storage_bridge.routing import Router, RoutingRules
 from tidemill_storage_bridge.serving import BridgeHttp, serving
 from tidemill_storage_bridge.settings import Role, Settings

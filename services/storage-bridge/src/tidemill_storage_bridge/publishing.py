@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final, Protocol
 
 from tidemill_common.bus import Log
@@ -46,9 +45,3 @@ class EventPublisher:
         if position is None:
             EVENTS_DUPLICATE.labels(source).inc()
         return position is not None
-
-
-async def recorded_ids(log: Log, source: str, since: datetime) -> frozenset[str]:
-    """Ids of the Events of one source that were stored at `since` or later."""
-    async with log.read(RECEIVED, start=since) as records:
-        return frozenset([record.body.id async for record in records if record.body.source == source])

@@ -2,7 +2,7 @@
 
 It catches what storage forgot to tell: lost webhooks, a filer killed before it wrote its changes down. Asked for on
 `live.reconcile`, on a schedule, and by the SeaweedFS Source after each connection. Memory: one number for each
-Event of a bucket, one page of a listing.
+object that EVENTS knows of a bucket, and one page of a listing.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tidemill_storage_bridge.domain.gaps import KnownObjects, Memory, outermost,
 from tidemill_storage_bridge.domain.triggers import WatchedFolder
 from tidemill_storage_bridge.metrics import RECONCILED
 from tidemill_storage_bridge.ports import Clock, Publish, Stores, utc_now
+from tidemill_storage_bridge.recorded import RecordedObjects
 from tidemill_storage_bridge.sources.s3_listing import Listed, list_folder, listing_source
 from tidemill_storage_bridge.sources.seaweedfs import seaweedfs_source
 
@@ -71,7 +72,7 @@ class _Comparison:
     """One bucket's watchers and what is known of it."""
 
     watchers: Sequence[_Watcher]
-    known: KnownObjects
+    recorded: RecordedObjects
     wish: Wish
     report: Report
 
@@ -158,42 +159,38 @@ class Reconciler:
         """One bucket of one provider."""
         first = watchers[0]
         provider = first.input.storage_provider
-        known = await self._known(watchers, wish)
+        recorded = await self._recorded(watchers, wish)
         source = seaweedfs_source(provider) if provider in self._streamed else listing_source(provider)
         async with self._stores.open(provider, first.service) as store:
             for path in outermost(watcher.input.path for watcher in watchers):
                 objects = list_folder(store, path, provider=provider, source=source)
-                await self._compare_folder(objects, _Comparison(watchers, known, wish, report))
+                await self._compare_folder(objects, _Comparison(watchers, recorded, wish, report))
 
     async def _compare_folder(self, objects: AsyncIterator[Listed], comparison: _Comparison) -> None:
         batch: list[EventReceived] = []
         async for listed in objects:
             comparison.report.listed += 1
             if (event := self._missing(listed, comparison)) is not None:
-                comparison.report.missing += 1
                 batch.append(event)
             if len(batch) >= _BATCH:
                 await self._submit(batch, comparison)
         await self._submit(batch, comparison)
 
-    async def _known(self, watchers: Sequence[_Watcher], wish: Wish) -> KnownObjects:
+    async def _recorded(self, watchers: Sequence[_Watcher], wish: Wish) -> RecordedObjects:
         """What EVENTS tells of a bucket, as far back as objects are looked at."""
         start = None if wish.backfill else _earliest([_from(watcher, wish) for watcher in watchers])
-        known = KnownObjects()
         keys = {watchers[0].input.bucket} | ({watchers[0].service.name} if wish.backfill else set())
-        for key in keys:
-            async with self._log.read(RECEIVED, start=start and start - _CLOCKS, key=key) as records:
-                async for record in records:
-                    known.add(record.body)
-        return known
+        recorded = RecordedObjects(self._log, keys, since=start and start - _CLOCKS)
+        await recorded.read_on()
+        return recorded
 
     def _missing(self, listed: Listed, comparison: _Comparison) -> EventReceived | None:
         """The Event to submit for a listed object; None: none is needed."""
-        wish, known = comparison.wish, comparison.known
+        wish, known = comparison.wish, comparison.recorded.known
         event, modified = listed.event, listed.info.modified
         assert event.artifact is not None
         matching = [watcher for watcher in comparison.watchers if watcher.input.matches(event.artifact)]
-        if not matching or self._is_too_young(event, modified) or known.has(event.artifact, modified=modified):
+        if not matching or self._is_too_young(event, modified) or _is_known(event, known):
             return None
         if any((since := _from(watcher, wish)) is not None and modified >= since for watcher in matching):
             return event
@@ -206,16 +203,29 @@ class Reconciler:
         return event.artifact.provider not in self._streamed and modified > self._now() - GRACE
 
     async def _submit(self, batch: list[EventReceived], comparison: _Comparison) -> None:
-        """Publish what was gathered, unless it is a dry run, and empty it."""
-        events = [] if comparison.wish.dry_run else batch.copy()
+        """Publish what was gathered and is missing still, unless it is a dry run; empties the batch.
+
+        EVENTS is read on first: a listing may take longer than the bus remembers ids, and Sources publish meanwhile.
+        """
+        if not batch:
+            return
+        await comparison.recorded.read_on()
+        missing = [event for event in batch if not _is_known(event, comparison.recorded.known)]
         batch.clear()
-        outcomes = await asyncio.gather(*(self._publish(event) for event in events), return_exceptions=True)
+        comparison.report.missing += len(missing)
+        if comparison.wish.dry_run:
+            return
+        outcomes = await asyncio.gather(*map(self._publish, missing), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
         new = sum(outcome is True for outcome in outcomes)
         comparison.report.submitted += new
         RECONCILED.inc(new)
+
+
+def _is_known(event: EventReceived, known: KnownObjects) -> bool:
+    return event.artifact is not None and known.has(event.artifact, modified=event.time)
 
 
 def _from(watcher: _Watcher, wish: Wish) -> datetime | None:

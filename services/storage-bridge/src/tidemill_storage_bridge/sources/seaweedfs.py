@@ -242,7 +242,7 @@ def _subscribe(channel: grpc.aio.Channel, cursor: int) -> _Call:
         SubscribeMetadataRequest(
             client_name="tidemill",
             path_prefix=BUCKETS,
-            since_ns=cursor,
+            since_ns=cursor,  # inclusive, as measured: the last change comes once more
             client_id=random.getrandbits(31),  # the server refuses a client id it believes to be connected still
             client_epoch=1,
             client_supports_batching=True,
