@@ -1,0 +1,140 @@
+"""An Event that was answered with 2xx is in EVENTS, whenever the bridge is killed; and the check can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+
+from tests.servers import Running
+from tidemill.platform.servers import free_port
+from tidemill_common.bus.opening import open_bus
+from tidemill_common.contracts.event import RECEIVED
+from tidemill_common.settings import BusSettings
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+EVENTS: Final = int(os.environ.get("TIDEMILL_CHAOS_FILES", "500"))
+KILLS: Final = 5
+TOKEN: Final = "token-of-the-test"
+
+
+def notification(number: int) -> bytes:
+    """An S3 notification about one object."""
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "eventTime": "2026-11-21T03:04:05.678Z",
+        "s3": {
+            "bucket": {"name": "acknowledged"},
+            "object": {"key": f"in/{number}", "size": 1, "eTag": "aa", "sequencer": f"{number:016X}"},
+        },
+    }
+    return json.dumps({"Records": [record]}).encode()
+
+
+class Bridge:
+    """One bridge process with HTTP alone."""
+
+    def __init__(self, module: str, directory: Path, bus_url: str) -> None:
+        self.port = free_port()
+        tokens = directory / "tokens.json"
+        tokens.write_text(json.dumps({TOKEN: "lab"}))
+        self._module, self._log = module, directory / "bridge.log"
+        self._environment = {
+            **os.environ,
+            "TIDEMILL_BRIDGE_PORT": str(self.port),
+            "TIDEMILL_BRIDGE_TOKENS_FILE": str(tokens),
+            "TIDEMILL_BRIDGE_SECRETS_DIR": str(directory),
+            "TIDEMILL_BRIDGE_BUS__URL": bus_url,
+        }
+
+    def start(self) -> None:
+        """Start it; requests are refused until it is ready."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", self._module], env=self._environment, stdout=log, stderr=log
+            )
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+
+@asynccontextmanager
+async def killed_again_and_again(bridge: Bridge, *, times: int) -> AsyncIterator[None]:
+    """Kill and restart the bridge at random moments beside the body."""
+    chance = random.Random(7)
+
+    async def kills() -> None:
+        for _ in range(times):
+            await asyncio.sleep(chance.uniform(1.0, 1.5))
+            bridge.kill()
+            bridge.start()
+
+    bridge.start()
+    killing = asyncio.create_task(kills())
+    try:
+        yield
+        await killing
+    finally:
+        killing.cancel()
+        bridge.kill()
+
+
+async def send(bridge: Bridge, numbers: list[int]) -> set[str]:
+    """Send each notification until it is acknowledged; returns the keys that were."""
+    acknowledged = set()
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    async with httpx.AsyncClient(timeout=5) as client:
+        for number in numbers:
+            while True:
+                try:
+                    url = f"http://127.0.0.1:{bridge.port}/events"
+                    answer = await client.post(url, content=notification(number), headers=headers)
+                except httpx.HTTPError:
+                    await asyncio.sleep(0.05)
+                    continue
+                if answer.is_success:
+                    acknowledged.add(f"in/{number}")
+                    break
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.04)
+    return acknowledged
+
+
+async def lost(module: str, directory: Path, nats: Running) -> set[str]:
+    """Keys that were acknowledged by a bridge that is killed again and again, and are not in EVENTS."""
+    settings = BusSettings(url=nats.server.url)  # type: ignore[union-attr]  # the fixture's server is NATS
+    bridge = Bridge(module, directory, settings.url)
+    parts = [list(range(EVENTS))[part::4] for part in range(4)]
+    async with open_bus(settings, name="test") as bus:
+        async with killed_again_and_again(bridge, times=KILLS):
+            acknowledged = set().union(*await asyncio.gather(*(send(bridge, part) for part in parts)))
+        async with bus.log.read(RECEIVED, key="acknowledged") as records:
+            recorded = {record.body.subject async for record in records}
+    assert len(acknowledged) == EVENTS
+    return acknowledged - recorded
+
+
+async def test_no_acknowledged_event_is_lost_although_the_bridge_is_killed(tmp_path: Path, nats: Running) -> None:
+    assert await lost("tidemill_storage_bridge", tmp_path, nats) == set()
+
+
+async def test_the_check_fails_for_a_bridge_that_acknowledges_before_it_appends(tmp_path: Path) -> None:
+    from tests.servers import nats_server  # a server of its own: EVENTS of the other test must not be there
+
+    with nats_server(tmp_path) as server:
+        assert await lost("tests.chaos.hasty_bridge", tmp_path, server) != set()
