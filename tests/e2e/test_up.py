@@ -106,9 +106,14 @@ def test_a_second_signal_kills(fresh: Platform) -> None:
     family = psutil.Process(fresh.process.pid).children(recursive=True)
     fresh.children()["seaweedfs"].suspend()  # it cannot end by itself
     fresh.process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + 30
+    while "scheduler" in fresh.children():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     fresh.process.send_signal(signal.SIGINT)
     fresh.process.wait(10)
     assert not [process for process in family if process.is_running()]
+    assert "seaweedfs did not end" not in fresh.directory.with_suffix(".log").read_text()
 
 
 @pytest.mark.parametrize("name", sorted(_PROCESSES))

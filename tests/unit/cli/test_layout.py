@@ -84,3 +84,14 @@ def test_no_secret_is_in_the_environment_of_a_component(tmp_path: Path) -> None:
     for spec in (*server_specs(installation), *component_specs(installation)):
         assert not [value for value in spec.environment.values() if any(secret in value for secret in secrets)]
         assert not [part for part in spec.command() if any(secret in part for secret in secrets)]
+
+
+def test_stopping_in_order_takes_at_most_ten_seconds(tmp_path: Path) -> None:
+    from tidemill.platform.components import component_specs, server_specs
+    from tidemill.platform.up import STOP_ORDER, WORKERS_PATIENCE
+
+    installation = Installation.open(tmp_path / "platform", port=0)
+    specs = (*server_specs(installation), *component_specs(installation))
+    budget = {spec.name: spec.stop_timeout.total_seconds() for spec in specs}
+    assert sorted(name for names in STOP_ORDER for name in names) == sorted(budget)
+    assert sum(max(budget[name] for name in names) for names in STOP_ORDER) + WORKERS_PATIENCE <= 10

@@ -31,7 +31,7 @@ _PASSED_ON: Final = (
 _TOKENS_FILE: Final = "events-tokens.json"
 
 _WORKER_ENVIRONMENT: Final = {
-    "TIDEMILL_SUPERVISOR_DRAIN_TIMEOUT": "PT2.5S",
+    "TIDEMILL_SUPERVISOR_DRAIN_TIMEOUT": "PT2S",
     "TIDEMILL_SUPERVISOR_GRACE": "PT1S",
 }
 """Shorter than on a cluster: a person waits for Ctrl-C."""
@@ -84,14 +84,14 @@ def server_specs(installation: Installation) -> list[ChildSpec]:
             command=nats.command,
             environment=environment,
             ready=answers(nats.ready_url),
-            stop_timeout=timedelta(seconds=3),
+            stop_timeout=timedelta(seconds=1.5),
         ),
         ChildSpec(
             name="seaweedfs",
             command=weed.command,
             environment=environment,
             ready=stores(weed),
-            stop_timeout=timedelta(seconds=3),
+            stop_timeout=timedelta(seconds=2.5),
         ),
     ]
 
@@ -104,21 +104,21 @@ def component_specs(installation: Installation) -> list[ChildSpec]:
             "tidemill_gateway",
             gateway_environment(installation),
             ready=answers(f"{installation.endpoint}/health"),
-            stop=timedelta(seconds=2.5),
+            stop=timedelta(seconds=1.5),
         ),
         _component(
             "storage-bridge",
             "tidemill_storage_bridge",
             bridge_environment(installation),
             ready=answers(f"{installation.events_endpoint}/health"),
-            stop=timedelta(seconds=2.5),
+            stop=timedelta(seconds=1.5),
         ),
         _component(
             "scheduler",
             "tidemill_scheduler",
             scheduler_environment(installation),
             ready=answers(f"http://{LOOPBACK}:{installation.ports.scheduler}/metrics"),
-            stop=timedelta(seconds=5),
+            stop=timedelta(seconds=4),
         ),
     ]
 
@@ -151,7 +151,7 @@ def gateway_environment(installation: Installation) -> dict[str, str]:
         "TIDEMILL_GATEWAY_USERNAME": installation.credentials.username,
         "TIDEMILL_GATEWAY_PASSWORD_FILE": str(layout.identities / "admin-password"),
         "TIDEMILL_GATEWAY_SECRETS_DIR": str(layout.secrets),
-        "TIDEMILL_GATEWAY_DRAIN_TIMEOUT": "PT1.5S",
+        "TIDEMILL_GATEWAY_DRAIN_TIMEOUT": "PT1S",
         **_bus("TIDEMILL_GATEWAY", installation, "gateway"),
     }
 
@@ -165,7 +165,7 @@ def bridge_environment(installation: Installation) -> dict[str, str]:
         "TIDEMILL_BRIDGE_TOKENS_FILE": str(layout.identities / _TOKENS_FILE),
         "TIDEMILL_BRIDGE_SEAWEEDFS__FILER_GRPC": installation.weed.filer_grpc,
         "TIDEMILL_BRIDGE_SECRETS_DIR": str(layout.secrets),
-        "TIDEMILL_BRIDGE_DRAIN_TIMEOUT": "PT1.5S",
+        "TIDEMILL_BRIDGE_DRAIN_TIMEOUT": "PT1S",
         "TIDEMILL_BRIDGE_RECONCILE_EVERY": "PT15M",
         **_bus("TIDEMILL_BRIDGE", installation, "bridge"),
     }
@@ -180,7 +180,7 @@ def scheduler_environment(installation: Installation) -> dict[str, str]:
         "TIDEMILL_SCHEDULER_WORKSPACE_ROOT": str(layout.state / "workspaces"),
         "TIDEMILL_SCHEDULER_LOG_DIR": str(layout.logs),
         "TIDEMILL_SCHEDULER_METRICS_PORT": str(installation.ports.scheduler),
-        "TIDEMILL_SCHEDULER_DRAIN_TIMEOUT": "PT4S",
+        "TIDEMILL_SCHEDULER_DRAIN_TIMEOUT": "PT3.5S",
         "TIDEMILL_SCHEDULER_WORKER__BUS_USER": "worker",
         "TIDEMILL_SCHEDULER_WORKER__BUS_PASSWORD_FILE": str(layout.identity("worker")),
         "TIDEMILL_SCHEDULER_WORKER__ENVIRONMENT": json.dumps(_WORKER_ENVIRONMENT),

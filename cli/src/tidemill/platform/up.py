@@ -31,8 +31,10 @@ from tidemill.platform.records import (
 )
 from tidemill.platform.streams import prepare_streams
 
-_STOP_ORDER: Final = (("scheduler",), ("gateway", "storage-bridge"), ("seaweedfs",), ("nats",))
-"""Workers drain while everything they need is still there. The stop timeouts add up to less than 10 s with slack."""
+STOP_ORDER: Final = (("scheduler",), ("gateway", "storage-bridge"), ("seaweedfs",), ("nats",))
+"""Workers drain while everything they need is still there. The stop timeouts add up to 10 s."""
+WORKERS_PATIENCE: Final = 0.5
+"""Seconds for Workers that the scheduler did not end: it was killed, or they did not drain in time."""
 SERVERS: Final = frozenset({"nats", "seaweedfs"})
 
 
@@ -126,10 +128,10 @@ async def _stop_all(children: dict[str, Child], layout: Layout, halt: asyncio.Ev
 
 
 async def _stop_in_order(children: dict[str, Child], layout: Layout) -> None:
-    for names in _STOP_ORDER:
+    for names in STOP_ORDER:
         await asyncio.gather(*(children[name].stop() for name in names))
         if "scheduler" in names:
-            await asyncio.to_thread(end_processes, workers_of(layout), 1.0)
+            await asyncio.to_thread(end_processes, workers_of(layout), WORKERS_PATIENCE)
 
 
 def _who(layout: Layout) -> str:
