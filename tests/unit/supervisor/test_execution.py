@@ -166,6 +166,19 @@ def test_children_are_found_where_the_kernel_keeps_no_list_of_them() -> None:
         child.wait()
 
 
+@pytest.fixture
+def child_from_before() -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
+    yield child
+    child.kill()
+    child.wait()
+
+
+async def test_children_from_before_are_left_alone(child_from_before: subprocess.Popen[bytes], bench: Bench) -> None:
+    await bench.run("exit 0")
+    assert child_from_before.poll() is None
+
+
 async def test_one_script_ends_without_touching_another(bench: Bench) -> None:
     script = """
         (setsid sh -c 'touch up; while [ ! -e go ]; do sleep 0.01; done; touch went' &)

@@ -47,6 +47,7 @@ class ProcessScripts:
         self._guardian = guardian
         self._running: dict[int, ProcessScript] = {}
         self._become_subreaper()
+        self._others = frozenset(_children())  # of whoever embeds us; none in a Worker but the guardian
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # ours would hold keys; scripts inherit it
 
     def start(self, command: Command, place: Place, sink: Sink) -> ProcessScript:
@@ -91,7 +92,7 @@ class ProcessScripts:
         """
         found = []
         for pid in _children():
-            if pid in self._running or pid == self._guardian.pid or _reaped(pid):
+            if pid in self._running or pid in self._others or pid == self._guardian.pid or _reaped(pid):
                 continue
             mark = _attempt_of(pid)
             if mark == _mark_of(place) or (mark is None and len(self._running) <= 1):
