@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -94,20 +95,18 @@ class Events:
     async def replay(self, wanted: EventFilter, service: Service, repeats: Repeats, *, replay_id: str) -> Replayed:
         """Run the Service again for each Event of a stretch. The same `replay_id` again adds nothing twice."""
         matched = appended = 0
-        async for record in self._all(wanted):
-            if record.body.redrive_of is not None:  # repeats of what is in the log already
-                continue
-            trigger = trigger_of(record.body, service)
-            if trigger is None:
-                continue
-            matched += 1
-            old = invocation_id(record.body.id, service.name, trigger)
-            number = f"replay.{replay_id}"
-            await repeats.append(Repeat(event=record.body, invocation=old, service=service.name, number=number))
-            appended += 1
+        async with aclosing(self._all(wanted)) as records:
+            async for record in records:
+                trigger = trigger_of(record.body, service)
+                if trigger is None or record.body.redrive_of is not None:  # repeats of what is in the log already
+                    continue
+                matched += 1
+                old = invocation_id(record.body.id, service.name, trigger)
+                again = Repeat(event=record.body, invocation=old, service=service.name, number=f"replay.{replay_id}")
+                appended += await repeats.append(again) is not None
         return Replayed(matched=matched, appended=appended)
 
-    async def _all(self, wanted: EventFilter) -> AsyncIterator[Record[EventReceived]]:
+    async def _all(self, wanted: EventFilter) -> AsyncGenerator[Record[EventReceived], None]:
         async with self._log.read(RECEIVED, start=wanted.since, key=_key(wanted)) as records:
             async for record in records:
                 if wanted.until is not None and record.time >= wanted.until:

@@ -7,7 +7,8 @@ one was faster with is skipped, and a gap (somebody set the database back) makes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -25,7 +26,7 @@ from tidemill_gateway.sql.engine import writing
 log = structlog.get_logger(__name__)
 M = TypeVar("M", bound=Contract)
 
-_BATCH: Final = 500
+_BATCH: Final = 250
 """Records a transaction: at this size its commit costs little beside its rows."""
 _PATIENCE: Final = 1.0
 """Seconds before a failed round is tried again."""
@@ -64,7 +65,7 @@ class Projector(Generic[M]):
         """Follow until cancelled; goes on where SQL is after any failure of the bus or the database."""
         while True:
             try:
-                await self._follow()
+                await self._read(follow=True)
             except _StartAgainError:
                 continue
             except (TransientError, SQLAlchemyError, OSError) as error:
@@ -73,15 +74,15 @@ class Projector(Generic[M]):
 
     async def catch_up(self) -> None:
         """Fold what is on the Stream now, and return."""
-        start = await self._start()
-        async with self._log.read(self._projection.subject, start=start) as records:
-            async for batch in batches(records, _BATCH):
-                await self._handle(batch)
+        await self._read(follow=False)
 
-    async def _follow(self) -> None:
+    async def _read(self, *, follow: bool) -> None:
         start = await self._start()
-        async with self._log.read(self._projection.subject, start=start, follow=True) as records:
-            async for batch in batches(records, _BATCH):
+        async with (
+            self._log.read(self._projection.subject, start=start, follow=follow) as records,
+            aclosing(batches(records, _BATCH)) as parts,
+        ):
+            async for batch in parts:
                 await self._handle(batch)
 
     async def _start(self) -> Position:
@@ -122,7 +123,7 @@ class Projector(Generic[M]):
         self._metrics.position.labels(name).set(batch[-1].position)
 
 
-async def batches(records: AsyncIterator[Record[M]], size: int) -> AsyncIterator[list[Record[M]]]:
+async def batches(records: AsyncIterator[Record[M]], size: int) -> AsyncGenerator[list[Record[M]], None]:
     """What has arrived, up to `size` records at a time, at once when one is there; a reader runs ahead by one batch."""
     queue: asyncio.Queue[Record[M] | None] = asyncio.Queue(size)
 
@@ -130,8 +131,10 @@ async def batches(records: AsyncIterator[Record[M]], size: int) -> AsyncIterator
         try:
             async for record in records:
                 await queue.put(record)
-        finally:
-            await queue.put(None)
+        except Exception:
+            await queue.put(None)  # not when cancelled: nobody takes it then, and the queue may be full
+            raise
+        await queue.put(None)
 
     pumping = asyncio.create_task(pump())
     try:

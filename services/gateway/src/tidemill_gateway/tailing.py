@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -62,7 +62,7 @@ class Tails:
         self._changes = changes
         self._stopping = stopping
 
-    async def tail(self, row: InvocationRow, seen: Seen) -> AsyncIterator[News]:
+    async def tail(self, row: InvocationRow, seen: Seen) -> AsyncGenerator[News, None]:
         """News after `seen`; ends when the Invocation has ended and its lines are told, or the gateway drains."""
         with self._changes.follow(row.id) as changed:
             row = await self._queries.get(row.id)  # what changed before we followed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query
@@ -109,25 +110,29 @@ def router(deps: Dependencies, repeats: Repeats) -> APIRouter:
     return routes
 
 
-async def _text(tail: AsyncIterator[News], *, timestamps: bool) -> AsyncIterator[str]:
+async def _text(tail: AsyncGenerator[News, None], *, timestamps: bool) -> AsyncIterator[str]:
     numbers: dict[int, int] = {}
-    async for news in tail:
-        if news.log is not None:
-            for line in new_lines(news.log, numbers):
-                yield formatted(line, timestamps=timestamps) + "\n"
+    async with aclosing(tail):
+        async for news in tail:
+            if news.log is not None:
+                for line in new_lines(news.log, numbers):
+                    yield formatted(line, timestamps=timestamps) + "\n"
 
 
-async def _events(tail: AsyncIterator[News]) -> AsyncIterator[str]:
-    async for news in tail:
-        if news.row is not None:
-            yield _event("invocation", news.seen, InvocationView.of(news.row).model_dump_json())
-        elif news.log is not None:
-            yield _event("log", news.seen, LogView.of(news.log).model_dump_json())
-        elif news.ended:
-            yield _event("end", news.seen, "{}")
-        else:
-            yield ": nothing new\n\n"
+async def _events(tail: AsyncGenerator[News, None]) -> AsyncIterator[str]:
+    async with aclosing(tail):
+        async for news in tail:
+            yield _event(news)
 
 
-def _event(name: str, seen: Seen, data: str) -> str:
-    return f"event: {name}\nid: {seen}\ndata: {data}\n\n"
+def _event(news: News) -> str:
+    """One server-sent event; a comment when there is no news, so that proxies keep the connection."""
+    if news.row is not None:
+        name, data = "invocation", InvocationView.of(news.row).model_dump_json()
+    elif news.log is not None:
+        name, data = "log", LogView.of(news.log).model_dump_json()
+    elif news.ended:
+        name, data = "end", "{}"
+    else:
+        return ": nothing new\n\n"
+    return f"event: {name}\nid: {news.seen}\ndata: {data}\n\n"
