@@ -29,7 +29,7 @@ from tidemill_common.secrets import PLATFORM, FileSecretStore, S3Credentials, Se
 from tidemill_common.settings import BusSettings
 from tidemill_common.storage.opening import open_buckets, open_store
 from tidemill_storage_bridge.app import SOURCES, MakeSource, run
-from tidemill_storage_bridge.settings import SeaweedSettings, Settings
+from tidemill_storage_bridge.settings import Role, SeaweedSettings, Settings
 
 
 async def eventually(check: Callable[[], Any], *, within: float = 30) -> Any:
@@ -171,13 +171,26 @@ async def platform(nats: Running, seaweed: Running, directory: Path) -> AsyncIte
 @asynccontextmanager
 async def bridge(settings: Settings, **table: MakeSource) -> AsyncIterator[None]:
     """The bridge in this process, drained at the end."""
-    stopping = asyncio.Event()
+    stopping, started = asyncio.Event(), datetime.now(UTC)
     task = asyncio.create_task(run(settings, stopping, sources={**SOURCES, **table}))
     try:
         yield
+        if settings.seaweedfs is not None and Role.SOURCES in settings.roles:
+            await _listed(settings, since=started)
     finally:
         stopping.set()
         await task
+
+
+async def _listed(settings: Settings, *, since: datetime) -> None:
+    """Return when the first listing is through: the cursor was saved. A drain before that is tested by processes."""
+    async with open_bus(settings.bus, name="test") as bus:
+
+        async def saved() -> bool:
+            register = await bus.registers.get("cursor.seaweedfs.minio.default")
+            return register is not None and register.time >= since
+
+        await eventually(saved)
 
 
 @contextmanager

@@ -8,17 +8,16 @@ cursor is not saved before that listing is through, so a crash in between repeat
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final
 
 import grpc
 import grpc.aio
 import structlog
-from google.protobuf.message import Message
 
 from tidemill_common.bus import Registers
 from tidemill_common.contracts.contract import subject_token
@@ -29,13 +28,13 @@ from tidemill_storage_bridge.domain.cursor import Progress, Ticket
 from tidemill_storage_bridge.metrics import CURSOR_LAG, EVENTS_INVALID
 from tidemill_storage_bridge.pauses import Backoff, pause, stopped
 from tidemill_storage_bridge.ports import Publish
-from tidemill_storage_bridge.sources.filer_pb2 import SubscribeMetadataRequest, SubscribeMetadataResponse
+from tidemill_storage_bridge.sources.filer_pb2 import SubscribeMetadataResponse
+from tidemill_storage_bridge.sources.filer_stream import SILENCE, FilerCall, end, responses, subscribe
 from tidemill_storage_bridge.sources.seaweedfs_entries import BUCKETS, events_of, single_changes
 
-_METHOD: Final = "/filer_pb.SeaweedFiler/SubscribeMetadata"
 _SAVE_EVERY: Final = timedelta(milliseconds=200)
-_SILENCE: Final = timedelta(seconds=30)
-"""The server sends a heartbeat every 5 s; without any the connection is taken for dead."""
+_CATCHING_UP: Final = timedelta(minutes=1)
+"""How long the listing waits for the stream; beyond it both go on side by side."""
 _OVERLAP: Final = timedelta(seconds=2)
 """At the very first start the stream begins this much before now; repeats are recognised by their ids."""
 _CLOCKS: Final = timedelta(minutes=1)
@@ -80,6 +79,19 @@ Recorded = Callable[[str, datetime], Awaitable[Collection[str]]]
 """(source, since): ids of its Events that EVENTS has from then on."""
 
 
+@dataclass(slots=True, kw_only=True)
+class _Session:
+    """One connection to the filer."""
+
+    progress: Progress
+    since: datetime | None
+    """The time of the cursor; None: nothing was ever handled."""
+    connected_ns: int = field(default_factory=time.time_ns)
+    caught_up: asyncio.Event = field(default_factory=asyncio.Event)
+    """The stream has told all that was there when the session began."""
+    listed: bool = False
+
+
 class SeaweedSource:
     """The Source of one filer."""
 
@@ -104,29 +116,26 @@ class SeaweedSource:
                 await self._session(publish, stopping)
             except TransientError as error:
                 _log.warning("filer stream lost", filer=self._filer.address, error=str(error))
-            if time.monotonic() - started > _SILENCE.total_seconds():
+            if time.monotonic() - started > SILENCE.total_seconds():
                 backoff.reset()
             await pause(stopping, backoff.next())
 
     async def _session(self, publish: Publish, stopping: asyncio.Event) -> None:
         """One connection, from subscribing to its loss."""
-        progress, since = await self._resume()
+        session = await self._resume()
         async with grpc.aio.insecure_channel(self._filer.address) as channel:
-            call = _subscribe(channel, progress.cursor)
-            listed = asyncio.Event()
+            call = subscribe(channel, prefix=BUCKETS, since_ns=session.progress.cursor)
             async with background(
-                stop=lambda: _end(call),
-                saving=self._list_then_save(progress, since, listed),
-                signal=stopped(stopping),
+                stop=lambda: end(call), saving=self._list_then_save(session), signal=stopped(stopping)
             ):
-                lost = await self._read(call, progress, publish, stopping)
-        if listed.is_set():
-            await self._save(progress)
+                lost = await self._read(call, session, publish, stopping)
+        if session.listed:
+            await self._save(session.progress)
         if lost is not None and not stopping.is_set():
             raise lost
 
-    async def _resume(self) -> tuple[Progress, datetime | None]:
-        """Where to go on, and the time of that; None: nothing was ever handled."""
+    async def _resume(self) -> _Session:
+        """Where to go on."""
         stored = await self._registers.get(self._filer.register)
         if self._progress is None:
             begin = int(stored.value) if stored is not None else time.time_ns() - int(_OVERLAP.total_seconds() * 1e9)
@@ -136,30 +145,33 @@ class SeaweedSource:
             _log.info("following filer", filer=self._filer.address, since=_time(begin).isoformat())
         # what an earlier session left unfinished is read again
         self._progress = Progress(self._progress.cursor)
-        return self._progress, _time(self._progress.cursor) if stored is not None else None
+        since = _time(self._progress.cursor) if stored is not None else None
+        return _Session(progress=self._progress, since=since)
 
     async def _read(
-        self, call: _Call, progress: Progress, publish: Publish, stopping: asyncio.Event
+        self, call: FilerCall, session: _Session, publish: Publish, stopping: asyncio.Event
     ) -> UnavailableError | None:
         """Publish what arrives, many at a time; returns when the stream has ended and nothing is in flight."""
         slots = asyncio.Semaphore(self._filer.in_flight)
-        connected = time.time_ns()
         async with asyncio.TaskGroup() as handling:
             try:
-                async for change in _changes(call):
-                    ticket = progress.begin(change.ts_ns)
-                    events = self._events(change)
-                    if change.ts_ns > connected:
-                        self._known = frozenset()
-                    if not events:
-                        progress.finish(ticket)
-                        continue
-                    await slots.acquire()
-                    task = handling.create_task(self._handle(ticket, events, progress, publish, stopping))
-                    task.add_done_callback(lambda _: slots.release())
+                async for response in responses(call):
+                    for change in single_changes(response):
+                        await slots.acquire()
+                        ticket = session.progress.begin(change.ts_ns)
+                        task = handling.create_task(
+                            self._handle(ticket, self._events(change), session.progress, publish, stopping)
+                        )
+                        task.add_done_callback(lambda _: slots.release())
+                    self._note_time(response, session)
             except UnavailableError as error:
                 return error
         return None
+
+    def _note_time(self, response: SubscribeMetadataResponse, session: _Session) -> None:
+        if response.ts_ns >= session.connected_ns and not session.caught_up.is_set():
+            session.caught_up.set()
+            self._known = frozenset()
 
     def _events(self, change: SubscribeMetadataResponse) -> list[EventReceived]:
         filer = self._filer
@@ -203,18 +215,24 @@ class SeaweedSource:
             if stopping.is_set():
                 return False
 
-    async def _list_then_save(self, progress: Progress, since: datetime | None, listed: asyncio.Event) -> None:
-        """List once, then save the cursor often, as long as the session lasts."""
+    async def _list_then_save(self, session: _Session) -> None:
+        """List once when the stream has caught up, then save the cursor often, as long as the session lasts.
+
+        In this order, what the stream tells is known when the listing is compared, and is not submitted by both.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CATCHING_UP.total_seconds()):
+                await session.caught_up.wait()
         backoff = Backoff(first=timedelta(milliseconds=250), longest=timedelta(seconds=10))
-        while not listed.is_set():
+        while not session.listed:
             try:
-                await self._catch_up(self._filer.provider, since)
-                listed.set()
+                await self._catch_up(self._filer.provider, session.since)
+                session.listed = True
             except TransientError as error:
                 _log.warning("listing after connecting has to wait", error=str(error))
                 await asyncio.sleep(backoff.next(error.retry_after).total_seconds())
         while True:
-            await self._save(progress)
+            await self._save(session.progress)
             await asyncio.sleep(_SAVE_EVERY.total_seconds())
 
     async def _save(self, progress: Progress) -> None:
@@ -227,62 +245,6 @@ class SeaweedSource:
             self._saved = progress.cursor
         except TransientError as error:
             _log.warning("cursor not saved", error=str(error))
-
-
-_Call: TypeAlias = "grpc.aio.UnaryStreamCall[Message, SubscribeMetadataResponse]"
-
-
-def _subscribe(channel: grpc.aio.Channel, cursor: int) -> _Call:
-    method = channel.unary_stream(
-        _METHOD,
-        request_serializer=SubscribeMetadataRequest.SerializeToString,
-        response_deserializer=SubscribeMetadataResponse.FromString,
-    )
-    return method(
-        SubscribeMetadataRequest(
-            client_name="tidemill",
-            path_prefix=BUCKETS,
-            since_ns=cursor,  # inclusive, as measured: the last change comes once more
-            client_id=random.getrandbits(31),  # the server refuses a client id it believes to be connected still
-            client_epoch=1,
-            client_supports_batching=True,
-            client_supports_idle_heartbeat=True,
-        )
-    )
-
-
-async def _changes(call: _Call) -> AsyncIterator[SubscribeMetadataResponse]:
-    """Single changes in order, until the call is cancelled.
-
-    Raises:
-        UnavailableError: The connection was lost, or is silent.
-    """
-    while (response := await _next(call)) is not None:
-        for change in single_changes(response):
-            yield change
-
-
-async def _next(call: _Call) -> SubscribeMetadataResponse | None:
-    """The next message; None: we cancelled the call."""
-    try:
-        async with asyncio.timeout(_SILENCE.total_seconds()):
-            response = await call.read()
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if call.cancelled() and (task is None or not task.cancelling()):
-            return None  # grpc answers a cancelled call like this; nobody cancelled us
-        raise
-    except TimeoutError as error:
-        raise UnavailableError(f"follow {BUCKETS}: silent for {_SILENCE}") from error
-    except grpc.aio.AioRpcError as error:
-        raise UnavailableError(f"follow {BUCKETS}: {error.code().name}: {error.details()}") from error
-    if not isinstance(response, SubscribeMetadataResponse):  # grpc.aio.EOF
-        raise UnavailableError(f"follow {BUCKETS}: the server ended the stream")
-    return response
-
-
-def _end(call: _Call) -> None:
-    call.cancel()
 
 
 def _time(nanoseconds: int) -> datetime:
