@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -87,7 +88,8 @@ async def upload(platform: Platform) -> None:
 async def watch(platform: Platform, since: datetime) -> list[dict[str, Any]]:
     """Show the Invocations as they go on, until all that are expected have ended."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    with Live(console=out, refresh_per_second=10, auto_refresh=out.is_terminal) as live:
+    console = out if out.is_terminal else Console(width=120)
+    with Live(console=console, refresh_per_second=10, auto_refresh=console.is_terminal) as live:
         while True:
             found = await platform.client.pages("/v1/invocations", since=since.isoformat())
             found = sorted(found, key=lambda one: one["requested_at"])
@@ -103,7 +105,7 @@ def table(invocations: list[dict[str, Any]]) -> Table:
     """What became of each Event so far."""
     rows = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("INPUT", "SERVICE", "PHASE", "SECONDS", "RESULT"):
-        rows.add_column(heading, overflow="fold")
+        rows.add_column(heading, overflow="fold", no_wrap=heading == "INPUT")
     for one in invocations:
         stored = ", ".join(short(artifact["path"]) for artifact in one["outputs"])
         last = (one.get("log_tail") or "").strip().splitlines()[-1:]
