@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -171,6 +172,14 @@ async def _serve(deps: Dependencies) -> None:
     listener = listen(settings.host, settings.port)
     async with serving(build_app(deps), listener, drain=settings.drain_timeout) as server:
         server.add_done_callback(lambda _: deps.stopping.set())
+        _spare_the_collector()
         log.info("ready", host=settings.host, port=listener.getsockname()[1])
         await deps.stopping.wait()
         log.info("draining", timeout=settings.drain_timeout.total_seconds())
+
+
+def _spare_the_collector() -> None:
+    """Take what lives as long as the process out of garbage collection: a full one took 0.1 s, again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)

@@ -133,6 +133,7 @@ async def test_a_retry_whose_event_is_forgotten_is_rebuilt_from_its_object(gatew
 
 async def test_the_result_is_given_as_it_came(gateway: Gateway) -> None:
     invocation = await gateway.job()
+    await gateway.tell(invocation, Change.REQUESTED)
     assert (await gateway.client.get(f"/v1/invocations/{invocation}/result")).status_code == 404
     await gateway.run_to(invocation, Change.SUCCEEDED, result=b"\x00\xff")
     answer = await gateway.client.get(f"/v1/invocations/{invocation}/result")
