@@ -60,7 +60,7 @@ def service(name: str, script: str, source: str, target: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform with short leases, so that the test need not wait half a minute for each killed Worker."""
-    with running_platform(tmp_path_factory.mktemp("chaos"), TIDEMILL_UP_LEASE="PT5S") as running:
+    with running_platform(tmp_path_factory.mktemp("chaos"), TIDEMILL_BUS_LEASE="PT5S") as running:
         yield running
 
 

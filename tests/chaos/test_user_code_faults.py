@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """One platform for all scripts."""
-    with running_platform(tmp_path_factory.mktemp("faults"), TIDEMILL_UP_LEASE="PT5S") as running:
+    with running_platform(tmp_path_factory.mktemp("faults"), TIDEMILL_BUS_LEASE="PT5S") as running:
         yield running
 
 

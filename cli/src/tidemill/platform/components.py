@@ -14,6 +14,7 @@ import httpx
 
 from tidemill.platform.installation import Installation
 from tidemill.platform.layout import LOOPBACK
+from tidemill.platform.overrides import component_overrides
 from tidemill.platform.processes import ChildSpec
 from tidemill.platform.servers import SeaweedServer
 
@@ -127,15 +128,21 @@ def _component(name: str, module: str, environment: dict[str, str], *, ready: Pr
     return ChildSpec(
         name=name,
         command=lambda: [sys.executable, "-m", module],
-        environment={**base_environment(), **environment},
+        environment={**base_environment(), **environment, **component_overrides(prefix_of(module), os.environ)},
         ready=ready,
         stop_timeout=stop,
     )
 
 
+def prefix_of(module: str) -> str:
+    """The prefix of a component's variables."""
+    return f"TIDEMILL_{module.removeprefix('tidemill_').removeprefix('storage_').upper()}"
+
+
 def _bus(prefix: str, installation: Installation, identity: str) -> dict[str, str]:
     return {
-        f"{prefix}_BUS__URL": installation.nats.url,
+        **{f"{prefix}_BUS__{name.upper()}": value for name, value in installation.bus.items()},
+        f"{prefix}_BUS__URL": installation.nats_url,
         f"{prefix}_BUS__USER": identity,
         f"{prefix}_BUS__PASSWORD_FILE": str(installation.layout.identity(identity)),
     }
@@ -183,7 +190,9 @@ def scheduler_environment(installation: Installation) -> dict[str, str]:
         "TIDEMILL_SCHEDULER_DRAIN_TIMEOUT": "PT3.5S",
         "TIDEMILL_SCHEDULER_WORKER__BUS_USER": "worker",
         "TIDEMILL_SCHEDULER_WORKER__BUS_PASSWORD_FILE": str(layout.identity("worker")),
-        "TIDEMILL_SCHEDULER_WORKER__ENVIRONMENT": json.dumps(_WORKER_ENVIRONMENT),
+        "TIDEMILL_SCHEDULER_WORKER__ENVIRONMENT": json.dumps(
+            _WORKER_ENVIRONMENT | component_overrides("TIDEMILL_SUPERVISOR", os.environ)
+        ),
         "TIDEMILL_SCHEDULER_SECRETS_DIR": str(layout.secrets),
         "TIDEMILL_SCHEDULER_STOP_WORKERS_ON_EXIT": "true",
         **_bus("TIDEMILL_SCHEDULER", installation, "scheduler"),

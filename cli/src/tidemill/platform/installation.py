@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tidemill.errors import CliError, Exit
@@ -18,9 +20,10 @@ from tidemill.platform.layout import (
     read_model,
     write_private,
 )
+from tidemill.platform.overrides import bus_overrides, kept_overrides
 from tidemill.platform.servers import NatsServer, SeaweedServer
 from tidemill_common.secrets import PLATFORM, S3Credentials, SecretRecord
-from tidemill_common.settings import BusSettings
+from tidemill_common.settings import BusSettings, Durability
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +33,20 @@ class Installation:
     layout: Layout
     ports: Ports
     credentials: Credentials
+    bus: Mapping[str, str] = field(default_factory=dict)
+    """Fields of BusSettings that the operator changed."""
 
     @classmethod
     def open(cls, directory: Path, *, port: int | None) -> Installation:
         """Make the directory, or take up the one that is there; writes what processes and clients read.
 
         Raises:
-            CliError: `port` is in use, or a file of the directory is damaged.
+            CliError: `port` is in use, a file of the directory is damaged, or a TIDEMILL_BUS_ variable is wrong.
         """
         layout = Layout(directory.resolve())
         layout.make()
-        installation = cls(layout, ports_of(layout, gateway=port), credentials_of(layout))
+        bus = bus_overrides(layout, os.environ)
+        installation = cls(layout, ports_of(layout, gateway=port), credentials_of(layout), bus)
         write_private(layout.connection, installation.connection.model_dump_json(indent=2))
         write_private(layout.secrets / f"{PLATFORM}.json", installation.platform_record.model_dump_json())
         return installation
@@ -56,7 +62,7 @@ class Installation:
         ports, credentials = read_model(layout.ports, Ports), read_model(layout.credentials, Credentials)
         if ports is None or credentials is None:
             raise CliError(f"{directory} is not the directory of a `tidemill up`", Exit.NOT_FOUND)
-        return cls(layout, ports, credentials)
+        return cls(layout, ports, credentials, kept_overrides(layout))
 
     @property
     def nats(self) -> NatsServer:
@@ -66,7 +72,13 @@ class Installation:
             port=self.ports.nats,
             monitor_port=self.ports.nats_monitor,
             users=bus_users(self.credentials.bus),
+            sync_always=self.bus_settings("operator").durability is Durability.POWER,
         )
+
+    @property
+    def nats_url(self) -> str:
+        """Where clients of the bus connect."""
+        return f"nats://{LOOPBACK}:{self.ports.nats}"
 
     @property
     def weed(self) -> SeaweedServer:
@@ -121,4 +133,5 @@ class Installation:
 
     def bus_settings(self, identity: str) -> BusSettings:
         """How one identity reaches the bus."""
-        return BusSettings(url=self.nats.url, user=identity, password_file=self.layout.identity(identity))
+        ours = {"url": self.nats_url, "user": identity, "password_file": self.layout.identity(identity)}
+        return BusSettings.model_validate({**self.bus, **ours})

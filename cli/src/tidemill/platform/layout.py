@@ -111,6 +111,11 @@ class Layout:
         return self.root / "credentials.json"
 
     @property
+    def bus(self) -> Path:
+        """What the operator changed of the bus."""
+        return self.root / "bus.json"
+
+    @property
     def ports(self) -> Path:
         """The ports of last time."""
         return self.root / "ports.json"
