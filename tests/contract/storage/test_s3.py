@@ -1,0 +1,31 @@
+"""The same on a real S3 store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.contract.storage.suite import ObjectStoreContract
+from tests.servers import Running
+from tidemill.platform.servers import SeaweedServer
+from tidemill_common.secrets import S3Credentials
+from tidemill_common.storage import ObjectStore
+from tidemill_common.storage.opening import open_buckets, open_store
+
+
+def credentials_of(running: Running) -> S3Credentials:
+    """Keys of a test's server."""
+    assert isinstance(running.server, SeaweedServer)
+    return S3Credentials(endpoint=running.server.endpoint, access_key="testkey", secret_key="testsecret")
+
+
+@pytest.mark.integration
+class TestS3ObjectStore(ObjectStoreContract):
+    @pytest.fixture
+    async def store(self, seaweed: Running) -> AsyncIterator[ObjectStore]:
+        credentials = credentials_of(seaweed)
+        async with open_buckets(credentials) as buckets, open_store("minio.test", credentials.model_dump()) as store:
+            await buckets.create_bucket("data")
+            yield store
+            await buckets.delete_bucket("data")
