@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tidemill_common.bus import Bus, Record
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.contracts.contract import InvocationId, ServiceName
-from tidemill_common.contracts.invocation import Change, InvocationChanged, Phase, changed_subject
+from tidemill_common.contracts.invocation import CHANGED, Change, InvocationChanged, Phase, changed_subject
 from tidemill_common.errors import InvalidInputError
 from tidemill_common.settings import BusSettings
 from tidemill_common.storage.memory import MemoryObjectStore
@@ -189,3 +189,21 @@ async def test_hidden_invocations_are_in_no_page_but_in_the_accounts(bus: Bus, e
     await tell(bus, "gone", Change.REQUESTED)
     await projector(bus, engine).catch_up()
     assert (await queries.get("gone")).hidden
+
+
+async def test_a_replica_that_is_behind_brings_nothing_back(bus: Bus, engine: AsyncEngine) -> None:
+    applied: list[int] = []
+
+    async def notes(_: AsyncConnection, records: Sequence[Record[InvocationChanged]]) -> None:
+        applied.extend(record.position for record in records)
+
+    projection = Projection(name="notes", subject=CHANGED, apply=notes)
+    fast, slow = (Projector(projection, bus_log=bus.log, engine=engine, metrics=Metrics()) for _ in range(2))
+    await tell(bus, "a", Change.REQUESTED)
+    await tell(bus, "b", Change.REQUESTED)
+    async with bus.log.read(CHANGED) as records:
+        batch = [record async for record in records]
+    await slow._start()
+    await fast.catch_up()
+    await slow._handle(batch)
+    assert applied == [1, 2]
