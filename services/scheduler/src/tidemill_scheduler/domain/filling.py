@@ -2,8 +2,7 @@
 
 The owner with the least weighted dominant share (the larger of its shares of CPU and memory) gets the next Worker,
 until nothing more fits. Within an owner the highest priority goes first; among equals the Service that has least.
-Among those that have the same, those that hold a Worker since less than a turn, then those that wait, longest first,
-then the rest: so on a machine with fewer places than Services everybody gets a turn.
+Where there are fewer places than Services, the first Worker of each goes by turns.
 """
 
 from __future__ import annotations
@@ -15,14 +14,16 @@ from typing import Final
 from tidemill_scheduler.domain.snapshot import Needs, Pool, Quota
 
 UNBOUNDED: Final = 1 << 62
-HOLDS, WAITS, HELD = 0, 1, 2
-"""Rank among equals: has Workers since less than a turn; has none; has had them for a turn."""
+HOLDS, WAITS, HELD, SERVED = range(4)
+"""Rank among those that have nothing granted yet: has Workers since less than a turn; has had none for a turn; has had
+Workers for a turn; has none, but had some less than a turn ago. So nobody loses a Worker before a turn is over, and
+nobody who lost one takes another's before a turn has passed."""
 
 
 class Demand:
     """One active Service while planning."""
 
-    __slots__ = ("cpu", "granted", "index", "instant", "memory", "needs", "rank", "share", "wanted")
+    __slots__ = ("cpu", "granted", "held", "index", "memory", "needs", "rank", "served", "share", "since", "wanted")
 
     def __init__(self, needs: Needs, index: int) -> None:
         self.needs = needs
@@ -32,20 +33,24 @@ class Demand:
         self.wanted = 0
         self.granted = 0
         self.rank = WAITS
-        self.instant = 0.0
-        """Tells apart equals of one rank, smallest first."""
+        self.since = 0.0
+        """Of those that hold Workers, who held longest goes first (of those over their turn: last)."""
+        self.held: tuple[int, float] | None = None
+        """Rank and since that its Workers give its owner, those that drain included; None: it has none."""
+        self.served = 0.0
+        """Then, who waits longest goes first."""
         self.share = 0.0
         """Dominant share of one Worker."""
 
 
-_Tier = list[tuple[float, int, float, int, Demand]]
-"""A heap of Services of one priority: level, rank, instant, index (unique, so demands are never compared)."""
+_Tier = list[tuple[float, int, float, float, int, Demand]]
+"""A heap of Services of one priority: level, rank, since, served, index (unique, so demands are never compared)."""
 
 
 class _Owner:
     """What one owner has and may have, while filling."""
 
-    __slots__ = ("cpu", "cpu_left", "instant", "memory", "memory_left", "rank", "tiers", "weight", "workers_left")
+    __slots__ = ("cpu", "cpu_left", "memory", "memory_left", "standing", "tiers", "weight", "workers_left")
 
     def __init__(self, demands: Sequence[Demand], quota: Quota, weight: float) -> None:
         self.weight = weight
@@ -53,8 +58,7 @@ class _Owner:
         self.cpu_left = _bound(quota.cpu_millicores)
         self.memory_left = _bound(quota.memory_bytes)
         self.workers_left = _bound(quota.workers)
-        self.rank = min((demand.rank for demand in demands if demand.rank != WAITS), default=WAITS)
-        self.instant = max(demand.instant for demand in demands)
+        self.standing = _standing(demands)
         self.tiers = _tiers(demands)
 
     def may_take(self, cpu: int, memory: int) -> bool:
@@ -111,11 +115,11 @@ def fill(
 
 
 def _rounds(owners: Sequence[_Owner], room: Sequence[_Left], total_cpu: int, total_memory: int) -> list[Demand]:
-    heap = [(0.0, owner.rank, owner.instant, index) for index, owner in enumerate(owners)]
+    heap = [(0.0, *owner.standing, index) for index, owner in enumerate(owners)]
     heapify(heap)
     order = []
     while heap:
-        _, rank, instant, index = heap[0]
+        index = heap[0][4]
         owner = owners[index]
         demand = _grant(owner, room)
         if demand is None:
@@ -123,7 +127,7 @@ def _rounds(owners: Sequence[_Owner], room: Sequence[_Left], total_cpu: int, tot
             continue
         order.append(demand)
         level = max(owner.cpu / total_cpu, owner.memory / total_memory) / owner.weight
-        heapreplace(heap, (level, rank, instant, index))
+        heapreplace(heap, (level, 0, 0.0, 0.0, index))
     return order
 
 
@@ -132,7 +136,7 @@ def _grant(owner: _Owner, room: Sequence[_Left]) -> Demand | None:
     while owner.tiers:
         tier = owner.tiers[-1]
         while tier:
-            _, rank, instant, index, demand = tier[0]
+            demand = tier[0][5]
             cpu, memory = demand.cpu, demand.memory
             if not owner.may_take(cpu, memory) or not _take(room, cpu, memory):
                 heappop(tier)
@@ -142,17 +146,27 @@ def _grant(owner: _Owner, room: Sequence[_Left]) -> Demand | None:
             if demand.granted == demand.wanted:
                 heappop(tier)
             else:
-                heapreplace(tier, (demand.granted * demand.share, rank, instant, index, demand))
+                heapreplace(tier, (demand.granted * demand.share, 0, 0.0, 0.0, demand.index, demand))
             return demand
         owner.tiers.pop()
     return None
+
+
+def _standing(demands: Sequence[Demand]) -> tuple[int, float, float]:
+    """Rank, since and served of an owner, from its Services: by the Worker that it has longest, or had last."""
+    served = max(demand.served for demand in demands)
+    held = [demand.held for demand in demands if demand.held is not None]
+    if held:
+        rank = max(rank for rank, _ in held)
+        return rank, min(since for each, since in held if each == rank), served
+    return max(demand.rank for demand in demands), 0.0, served
 
 
 def _tiers(demands: Sequence[Demand]) -> list[_Tier]:
     """Heaps by priority, the highest last."""
     by_priority: dict[int, _Tier] = {}
     for demand in demands:
-        entry = (0.0, demand.rank, demand.instant, demand.index, demand)
+        entry = (0.0, demand.rank, demand.since, demand.served, demand.index, demand)
         by_priority.setdefault(demand.needs.priority, []).append(entry)
     tiers = [by_priority[priority] for priority in sorted(by_priority)]
     for tier in tiers:

@@ -16,14 +16,15 @@ from tidemill_scheduler.domain.snapshot import WorkerState as State
 class Standing:
     """One active Service with its Workers."""
 
-    __slots__ = ("blocked", "by_backlog", "demand", "desired", "draining", "kept", "needs", "seen", "started")
+    __slots__ = ("blocked", "by_backlog", "demand", "desired", "kept", "leaving", "needs", "seen", "started")
 
     def __init__(self, needs: Needs, index: int) -> None:
         self.needs = needs
         self.demand = Demand(needs, index)
         self.kept: list[Worker] = []
         """Workers that stay, as far as is decided."""
-        self.draining = 0
+        self.leaving: list[Worker] = []
+        """Workers that drain."""
         self.by_backlog = 0
         """Workers that the backlog asks for."""
         self.desired = 0
@@ -35,7 +36,7 @@ class Standing:
     def has_limit_reached(self) -> bool:
         """Whether one Worker more would be above the Service's own limit, those that drain included."""
         limit = self.needs.limit
-        return limit is not None and len(self.kept) + self.draining + self.started >= limit
+        return limit is not None and len(self.kept) + len(self.leaving) + self.started >= limit
 
 
 class Moves:
@@ -102,7 +103,11 @@ class Moves:
         """Keep room for it that drains already, or drain more."""
         cpu, memory = standing.demand.cpu, standing.demand.memory
         owner = self._ledger.owner(standing.needs.owner)
-        pool = self._pool_soon(owner, cpu, memory) or self._drain_for(standing, owner)
+        pool = self._pool_soon(owner, cpu, memory)
+        if pool is None:
+            pool = self._drain_for(standing, owner)
+            if pool is not None and self._start_now(standing):  # what drains is room for somebody before it
+                return
         if pool is not None:
             owner.take_soon(cpu, memory)
             self._ledger.pools[pool].take_soon(cpu, memory)

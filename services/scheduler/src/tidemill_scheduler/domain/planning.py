@@ -14,11 +14,12 @@ not with Invocations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from tidemill_common.bus import Backlog
 from tidemill_common.contracts.contract import ServiceName
-from tidemill_scheduler.domain.filling import HELD, HOLDS, WAITS, fill
+from tidemill_scheduler.domain.filling import HELD, HOLDS, SERVED, WAITS, fill
 from tidemill_scheduler.domain.ledger import Ledger
 from tidemill_scheduler.domain.moves import Moves, Standing
 from tidemill_scheduler.domain.snapshot import (
@@ -72,12 +73,12 @@ def _place_workers(
         standing = standings.get(worker.service)
         if worker.state is WorkerState.DRAINING:
             if standing is not None:
-                standing.draining += 1
+                standing.leaving.append(worker)
         elif standing is None:
             ledger.drain(worker)
             stops.append(Stop(worker.id, worker.service, StopReason.REMOVED))
         elif worker.revision != standing.needs.revision:
-            standing.draining += 1
+            standing.leaving.append(worker)
             ledger.drain(worker)
             stops.append(Stop(worker.id, worker.service, StopReason.OUTDATED))
         else:
@@ -130,13 +131,20 @@ def _hold_back(standing: Standing, snapshot: Snapshot) -> None:
 def _set_rank(standing: Standing, snapshot: Snapshot) -> None:
     """Who goes first among equals, see `filling`."""
     demand = standing.demand
-    if not standing.kept:
-        served = snapshot.served.get(standing.needs.service)
-        demand.rank, demand.instant = WAITS, served.timestamp() if served is not None else 0.0
-        return
-    since = min(worker.started_at for worker in standing.kept)
-    demand.rank = HOLDS if snapshot.now - since < snapshot.turn else HELD
-    demand.instant = -since.timestamp()
+    served = snapshot.served.get(standing.needs.service)
+    if served is not None:
+        demand.served = served.timestamp()
+        demand.rank = SERVED if snapshot.now - served < snapshot.turn else WAITS
+    if standing.kept:
+        demand.rank, demand.since = _holding(standing.kept, snapshot)
+    if standing.kept or standing.leaving:
+        demand.held = _holding([*standing.kept, *standing.leaving], snapshot)
+
+
+def _holding(workers: Sequence[Worker], snapshot: Snapshot) -> tuple[int, float]:
+    since = min(worker.started_at for worker in workers)
+    is_over = snapshot.now - since >= snapshot.turn
+    return (HELD, -since.timestamp()) if is_over else (HOLDS, since.timestamp())
 
 
 def _stop_idle(snapshot: Snapshot, standings: dict[ServiceName, Standing], ledger: Ledger, stops: list[Stop]) -> None:
@@ -152,7 +160,7 @@ def _stop_idle(snapshot: Snapshot, standings: dict[ServiceName, Standing], ledge
         )[:excess]
         for worker in ended:
             standing.kept.remove(worker)
-            standing.draining += 1
+            standing.leaving.append(worker)
             ledger.drain(worker)
             stops.append(Stop(worker.id, worker.service, StopReason.IDLE))
 
