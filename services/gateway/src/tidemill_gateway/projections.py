@@ -28,6 +28,8 @@ M = TypeVar("M", bound=Contract)
 
 _BATCH: Final = 250
 """Records a transaction: at this size its commit costs little beside its rows."""
+_GATHERING: Final = 0.02
+"""Seconds between two transactions while records trickle in: one for each record would cost ten times their rows."""
 _PATIENCE: Final = 1.0
 """Seconds before a failed round is tried again."""
 
@@ -124,7 +126,7 @@ class Projector(Generic[M]):
 
 
 async def batches(records: AsyncIterator[Record[M]], size: int) -> AsyncGenerator[list[Record[M]], None]:
-    """What has arrived, up to `size` records at a time, at once when one is there; a reader runs ahead by one batch."""
+    """What has arrived, up to `size` records at a time, at once when none came lately; reads one batch ahead."""
     queue: asyncio.Queue[Record[M] | None] = asyncio.Queue(size)
 
     async def pump() -> None:
@@ -150,6 +152,8 @@ async def batches(records: AsyncIterator[Record[M]], size: int) -> AsyncGenerato
             yield batch
             if ended:
                 break
+            if len(batch) < size:
+                await asyncio.sleep(_GATHERING)
         await pumping
     finally:
         pumping.cancel()
