@@ -49,16 +49,14 @@ PROTECTED = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), PROTECTED)
 @pytest.mark.parametrize("authorization", [None, "Basic b3NjYXI6d3Jvbmc=", "Basic ???", f"Bearer {'0' * 64}"])
-async def test_only_the_admin_passes(
-    anyone: httpx.AsyncClient, method: str, path: str, authorization: str | None
-) -> None:
+async def test_only_the_admin_passes(anyone: httpx.AsyncClient, authorization: str | None) -> None:
     headers = {"Authorization": authorization} if authorization else {}
-    answer = await anyone.request(method, path, headers=headers)
+    for method, path in PROTECTED:
+        answer = await anyone.request(method, path, headers=headers)
 
-    assert (answer.status_code, answer.content) == (401, b"")
-    assert answer.headers["www-authenticate"] == 'Basic realm="Authorization Required"'
+        assert (answer.status_code, answer.content) == (401, b""), (method, path)
+        assert answer.headers["www-authenticate"] == 'Basic realm="Authorization Required"'
 
 
 async def test_health_needs_no_credentials(anyone: httpx.AsyncClient) -> None:
@@ -197,9 +195,7 @@ async def test_system_logs_are_the_last_calls(client: httpx.AsyncClient, depende
 
     logs = (await client.get("/system/logs")).json()["logs"]
 
-    line = (
-        "[GIN-EXECUTIONS-LOGGER] 2026-01-02T03:04:05.500000000Z | 201 | 12.3ms | 10.0.0.1 | POST /job/edge-blur | nil"
-    )
+    line = "2026-01-02T03:04:05.500000000Z | 201 | 12.3ms | 10.0.0.1 | POST /job/edge-blur | nil"
     assert logs == [
         {
             "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
@@ -209,7 +205,7 @@ async def test_system_logs_are_the_last_calls(client: httpx.AsyncClient, depende
             "method": "POST",
             "path": "/job/edge-blur",
             "user": "nil",
-            "raw": line,
+            "raw": f"[GIN-EXECUTIONS-LOGGER] {line}",
         }
     ]
 

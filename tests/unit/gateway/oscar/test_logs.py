@@ -22,7 +22,7 @@ SERVICE = ServiceName("edge-blur")
 def job(number: int, phase: Phase = Phase.SUCCEEDED, **fields: Any) -> InvocationRow:
     started = None if phase is Phase.PENDING else AT + timedelta(seconds=4)
     ended = phase in (Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED)
-    values = {
+    values: dict[str, Any] = {
         "id": InvocationId(f"{number:032x}"),
         "service": SERVICE,
         "requested_at": AT + timedelta(seconds=number),
