@@ -1,7 +1,7 @@
 """A stand-in for the supervisor: reports, leases, finishes or holds Invocations, drains on SIGTERM.
 
 Run as `python standin.py`. TIDEMILL_SUPERVISOR_BEHAVIOUR: `work` (default: each Invocation is done at once), `hold`
-(each is held until the file `<workspace>/../release` is there), `crash` (exit 70), `escape` (leaves a process in
+(each is held until the file `<workspaces>/release` is there), `crash` (exit 70), `escape` (leaves a process in
 another session).
 """
 
@@ -24,7 +24,7 @@ PREFIX = "TIDEMILL_SUPERVISOR_"
 BEHAVIOUR = os.environ.get(f"{PREFIX}BEHAVIOUR", "work")
 SERVICE = os.environ[f"{PREFIX}SERVICE"]
 WORKER = os.environ[f"{PREFIX}WORKER_ID"]
-WORKSPACE = Path(os.environ[f"{PREFIX}WORKSPACE_DIR"])
+WORKSPACES = Path(os.environ[f"{PREFIX}WORKSPACE_DIR"])
 
 
 async def report(bus: Bus, busy: int) -> None:
@@ -34,7 +34,7 @@ async def report(bus: Bus, busy: int) -> None:
 async def work(bus: Bus, leases: Leases) -> None:
     async for lease in leases:
         await report(bus, 1)
-        while BEHAVIOUR == "hold" and not (WORKSPACE.parent / "release").exists():
+        while BEHAVIOUR == "hold" and not (WORKSPACES / "release").exists():
             await asyncio.sleep(0.02)
         await lease.done()
         await report(bus, 0)
@@ -45,7 +45,7 @@ async def main() -> int:
         print("no such library", file=sys.stderr)
         return 70
     if BEHAVIOUR == "escape":
-        with (WORKSPACE.parent / "escaped").open("w") as file:
+        with (WORKSPACES / "escaped").open("w") as file:
             child = subprocess.Popen(["sleep", "300"], start_new_session=True)  # noqa: ASYNC220  nothing else runs yet
             file.write(str(child.pid))
     settings = BusSettings(url=os.environ[f"{PREFIX}BUS__URL"])

@@ -143,15 +143,15 @@ def count(world: Snapshot, service: str) -> int:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, *, most_pools: int = 1, with_workers: bool = True) -> Snapshot:
+def worlds(draw: st.DrawFn, *, most_pools: int = 1, with_workers: bool = True, one_size: bool = False) -> Snapshot:
     """Any small world in which capacity and quotas hold."""
     owners = [f"owner-{n}" for n in range(draw(st.integers(1, 4)))]
     services = [
         needs(
             f"s{n}",
             draw(st.sampled_from(owners)),
-            cpu=draw(st.sampled_from([100, 200, 500, 1000, 1500])),
-            memory=draw(st.sampled_from([GIB // 4, GIB, 3 * GIB])),
+            cpu=1000 if one_size else draw(st.sampled_from([100, 200, 500, 1000, 1500])),
+            memory=GIB if one_size else draw(st.sampled_from([GIB // 4, GIB, 3 * GIB])),
             slots=draw(st.sampled_from([1, 1, 2, 4])),
             priority=draw(st.sampled_from([0, 0, 5])),
             min_scale=draw(st.sampled_from([0, 0, 0, 1, 2])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 
@@ -35,6 +36,7 @@ async def _main(settings: Settings) -> int:
 def main() -> None:
     """Read settings, run, exit."""
     settings = Settings()
+    gc.set_threshold(50_000, 20, 50)  # a round makes many values that live as long as the round, and no cycles
     configure_logging(settings.telemetry, component="scheduler")
     sys.exit(asyncio.run(_main(settings)))
 

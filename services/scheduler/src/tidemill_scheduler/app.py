@@ -154,6 +154,7 @@ def worker_environment(settings: Settings) -> Mapping[str, str]:
         f"{_PREFIX}SECRETS_DIR": str(settings.secrets_dir.absolute()),
         f"{_PREFIX}TELEMETRY__LOG_LEVEL": settings.telemetry.log_level,
         f"{_PREFIX}TELEMETRY__LOG_FORMAT": settings.telemetry.log_format,
+        f"{_PREFIX}DRAIN_TIMEOUT": f"PT{settings.worker.drain_timeout.total_seconds():.0f}S",
         **settings.worker.environment,
     }
 

@@ -44,6 +44,9 @@ class WorkerSettings(Group):
     bus_user: str | None = None
     """Workers' identity on the bus; None: the scheduler's."""
     bus_password_file: Path | None = None
+    drain_timeout: timedelta = timedelta(days=7)
+    """How long a Worker that drains may still run what it has. Long, because room is never freed by killing work; when
+    the scheduler stops its Workers it waits for its own `drain_timeout` only."""
     environment: dict[str, str] = Field(default_factory=dict)
     """More variables, `TIDEMILL_SUPERVISOR_*` of the operator's choice. No secrets: they can be seen."""
 

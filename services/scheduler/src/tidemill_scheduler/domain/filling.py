@@ -61,35 +61,15 @@ class _Owner:
         self.standing = _standing(demands)
         self.tiers = _tiers(demands)
 
-    def may_take(self, cpu: int, memory: int) -> bool:
-        return self.workers_left > 0 and cpu <= self.cpu_left and memory <= self.memory_left
-
-    def take(self, cpu: int, memory: int) -> None:
-        self.workers_left -= 1
-        self.cpu_left -= cpu
-        self.memory_left -= memory
-        self.cpu += cpu
-        self.memory += memory
-
 
 class _Left:
     """What is left of one Pool."""
 
-    __slots__ = ("cpu", "cpu_of_node", "memory", "memory_of_node")
+    __slots__ = ("cpu", "memory", "node_cpu", "node_memory")
 
     def __init__(self, pool: Pool) -> None:
         self.cpu, self.memory = pool.cpu_millicores, pool.memory_bytes
-        self.cpu_of_node, self.memory_of_node = self.cpu // pool.nodes, self.memory // pool.nodes
-
-
-def _take(pools: Sequence[_Left], cpu: int, memory: int) -> bool:
-    """Take it from the first Pool that has it; False: none has."""
-    for pool in pools:
-        if cpu <= pool.cpu and memory <= pool.memory and cpu <= pool.cpu_of_node and memory <= pool.memory_of_node:
-            pool.cpu -= cpu
-            pool.memory -= memory
-            return True
-    return False
+        self.node_cpu, self.node_memory = self.cpu // pool.nodes, self.memory // pool.nodes
 
 
 def fill(
@@ -117,7 +97,7 @@ def fill(
 def _rounds(owners: Sequence[_Owner], room: Sequence[_Left], total_cpu: int, total_memory: int) -> list[Demand]:
     heap = [(0.0, *owner.standing, index) for index, owner in enumerate(owners)]
     heapify(heap)
-    order = []
+    order: list[Demand] = []
     while heap:
         index = heap[0][4]
         owner = owners[index]
@@ -126,29 +106,48 @@ def _rounds(owners: Sequence[_Owner], room: Sequence[_Left], total_cpu: int, tot
             heappop(heap)
             continue
         order.append(demand)
-        level = max(owner.cpu / total_cpu, owner.memory / total_memory) / owner.weight
-        heapreplace(heap, (level, 0, 0.0, 0.0, index))
+        by_cpu, by_memory = owner.cpu / total_cpu, owner.memory / total_memory
+        level = (by_cpu if by_cpu > by_memory else by_memory) / owner.weight
+        if not owner.tiers:
+            heappop(heap)
+        elif len(heap) > 1:
+            heapreplace(heap, (level, 0, 0.0, 0.0, index))
     return order
 
 
 def _grant(owner: _Owner, room: Sequence[_Left]) -> Demand | None:
-    """One Worker more for this owner; None: nothing fits. What does not fit now never will, since room only shrinks."""
-    while owner.tiers:
-        tier = owner.tiers[-1]
-        while tier:
-            demand = tier[0][5]
-            cpu, memory = demand.cpu, demand.memory
-            if not owner.may_take(cpu, memory) or not _take(room, cpu, memory):
-                heappop(tier)
-                continue
-            owner.take(cpu, memory)
+    """One Worker more for this owner; None: nothing fits. What does not fit now never will, since room only shrinks.
+
+    Runs once for each Worker of a full cluster, hence no calls but the heap's.
+    """
+    tiers = owner.tiers
+    while tiers:
+        tier = tiers[-1]
+        demand = tier[0][5]
+        cpu, memory = demand.cpu, demand.memory
+        is_granted = False
+        if owner.workers_left > 0 and cpu <= owner.cpu_left and memory <= owner.memory_left:
+            for pool in room:
+                if cpu <= pool.cpu and memory <= pool.memory and cpu <= pool.node_cpu and memory <= pool.node_memory:
+                    pool.cpu -= cpu
+                    pool.memory -= memory
+                    is_granted = True
+                    break
+        if is_granted:
+            owner.workers_left -= 1
+            owner.cpu_left -= cpu
+            owner.memory_left -= memory
+            owner.cpu += cpu
+            owner.memory += memory
             demand.granted += 1
-            if demand.granted == demand.wanted:
-                heappop(tier)
-            else:
-                heapreplace(tier, (demand.granted * demand.share, 0, 0.0, 0.0, demand.index, demand))
+        if not is_granted or demand.granted == demand.wanted:
+            heappop(tier)
+            if not tier:
+                tiers.pop()
+        elif len(tier) > 1:
+            heapreplace(tier, (demand.granted * demand.share, 0, 0.0, 0.0, demand.index, demand))
+        if is_granted:
             return demand
-        owner.tiers.pop()
     return None
 
 

@@ -19,7 +19,12 @@ class Account:
     def fits_now(self, cpu: int, memory: int) -> bool:
         """Whether it may start at once without taking what others wait for."""
         return (
-            self.fits_soon(cpu, memory) and self.workers_now > 0 and cpu <= self.cpu_now and memory <= self.memory_now
+            self.workers_soon > 0
+            and cpu <= self.cpu_soon
+            and memory <= self.memory_soon
+            and self.workers_now > 0
+            and cpu <= self.cpu_now
+            and memory <= self.memory_now
         )
 
     def fits_soon(self, cpu: int, memory: int) -> bool:
@@ -30,9 +35,18 @@ class Account:
         """Whether more is taken than there is, even when everything that drains has gone."""
         return self.workers_soon < 0 or self.cpu_soon < 0 or self.memory_soon < 0
 
-    def take_now(self, cpu: int, memory: int, workers: int = 1) -> None:
-        """Something takes room until it ends."""
-        self.workers_now -= workers
+    def take(self, cpu: int, memory: int) -> None:
+        """One Worker more takes room until it ends."""
+        self.workers_now -= 1
+        self.cpu_now -= cpu
+        self.memory_now -= memory
+        self.workers_soon -= 1
+        self.cpu_soon -= cpu
+        self.memory_soon -= memory
+
+    def take_now(self, cpu: int, memory: int) -> None:
+        """Something takes room that will leave."""
+        self.workers_now -= 1
         self.cpu_now -= cpu
         self.memory_now -= memory
 
@@ -77,11 +91,14 @@ class Ledger:
         return [self.owner(worker.owner)] if pool is None else [self.owner(worker.owner), pool]
 
     def _enter(self, worker: Worker) -> None:
-        for account in self._accounts(worker):
-            account.take_now(worker.cpu_millicores, worker.memory_bytes)
-            if worker.state is not WorkerState.DRAINING:
-                account.take_soon(worker.cpu_millicores, worker.memory_bytes)
-        if worker.state is WorkerState.STARTING and worker.pool in self.starting:
+        is_draining = worker.state is WorkerState.DRAINING
+        pool = self.pools.get(worker.pool)
+        for account in (pool, self.owner(worker.owner)):
+            if account is not None and is_draining:
+                account.take_now(worker.cpu_millicores, worker.memory_bytes)
+            elif account is not None:
+                account.take(worker.cpu_millicores, worker.memory_bytes)
+        if worker.state is WorkerState.STARTING and pool is not None:
             self.starting[worker.pool] -= 1
 
 

@@ -32,7 +32,6 @@ class Standing:
         self.started = 0
         self.blocked: Blocked | None = None
 
-    @property
     def has_limit_reached(self) -> bool:
         """Whether one Worker more would be above the Service's own limit, those that drain included."""
         limit = self.needs.limit
@@ -49,6 +48,7 @@ class Moves:
         self._ledger = ledger
         self._stops = stops
         self._victims: _Victims | None = None
+        self._pools = [(pool, ledger.pools[pool.name]) for pool in snapshot.pools]
         self._hopeless: set[tuple[str, int, int]] = set()
 
     def shrink_to_limits(self) -> None:
@@ -60,8 +60,11 @@ class Moves:
 
     def start_all(self, order: Sequence[Demand]) -> None:
         """Start what is missing to the fair shares, in their order; keep room for what must wait."""
+        standings = self._standings
+        if all(standing.demand.granted <= len(standing.kept) for standing in standings):
+            return
         for demand in order:
-            standing = self._standings[demand.index]
+            standing = standings[demand.index]
             standing.seen += 1
             if standing.seen > len(standing.kept):
                 self._start(standing)
@@ -75,29 +78,24 @@ class Moves:
                     break
 
     def _start(self, standing: Standing) -> None:
-        if standing.has_limit_reached or not self._start_now(standing):
+        if not self._start_now(standing):
             self._wait(standing)
 
     def _start_now(self, standing: Standing) -> bool:
         cpu, memory = standing.demand.cpu, standing.demand.memory
         owner = self._ledger.owner(standing.needs.owner)
-        if standing.has_limit_reached or not owner.fits_now(cpu, memory):
+        if standing.has_limit_reached() or not owner.fits_now(cpu, memory):
             return False
-        for pool in self._snapshot.pools:
-            account = self._ledger.pools[pool.name]
+        for pool, account in self._pools:
             if self._ledger.starting[pool.name] > 0 and account.fits_now(cpu, memory) and pool.holds(cpu, memory):
-                self._book_start(standing, pool.name, owner, account)
+                owner.take(cpu, memory)
+                account.take(cpu, memory)
+                standing.started += 1
+                self._ledger.starting[pool.name] -= 1
+                reason = StartReason.BACKLOG if standing.seen <= standing.by_backlog else StartReason.WARM
+                self.starts.append(Start(standing.needs.service, pool.name, reason))
                 return True
         return False
-
-    def _book_start(self, standing: Standing, pool: str, owner: Account, account: Account) -> None:
-        for each in (owner, account):
-            each.take_now(standing.demand.cpu, standing.demand.memory)
-            each.take_soon(standing.demand.cpu, standing.demand.memory)
-        standing.started += 1
-        self._ledger.starting[pool] -= 1
-        reason = StartReason.BACKLOG if standing.seen <= standing.by_backlog else StartReason.WARM
-        self.starts.append(Start(standing.needs.service, pool, reason))
 
     def _wait(self, standing: Standing) -> None:
         """Keep room for it that drains already, or drain more."""

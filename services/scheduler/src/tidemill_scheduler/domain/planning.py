@@ -8,7 +8,8 @@ First the fair share of each Service is filled from nothing (`filling`); then th
   as it takes. The freed room is kept for him, so nobody smaller takes it meanwhile.
 * What drains still takes room: neither capacity nor a quota is ever exceeded.
 
-Applying a plan and planning again at the same instant plans nothing. The cost grows with active Services and Workers,
+Applying a plan and planning again at the same instant plans nothing, for Workers of one size. With mixed sizes who
+waits may change places once more, within a turn; it always settles. The cost grows with active Services and Workers,
 not with Invocations.
 """
 
@@ -136,8 +137,8 @@ def _set_rank(standing: Standing, snapshot: Snapshot) -> None:
         demand.served = served.timestamp()
         demand.rank = SERVED if snapshot.now - served < snapshot.turn else WAITS
     if standing.kept:
-        demand.rank, demand.since = _holding(standing.kept, snapshot)
-    if standing.kept or standing.leaving:
+        demand.rank, demand.since = demand.held = _holding(standing.kept, snapshot)
+    if standing.leaving:
         demand.held = _holding([*standing.kept, *standing.leaving], snapshot)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from tidemill_common.bus import Backlog
 from tidemill_common.contracts.contract import ServiceName, WorkerId
@@ -124,8 +124,7 @@ class Blocked(StrEnum):
     """Its Workers fail; the next try is later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """Start one Worker of a Service."""
 
     service: ServiceName
@@ -142,8 +141,7 @@ class Stop:
     reason: StopReason
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(NamedTuple):
     """What planning thinks of one Service."""
 
     desired: int

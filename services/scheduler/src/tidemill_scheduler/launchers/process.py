@@ -53,7 +53,7 @@ class ProcessLauncher:
         command: What a Worker runs.
         environment: Its settings, without secrets; `{worker}` and `{service}` in values are filled in.
         state_dir: Where records are kept; one scheduler at a time uses it.
-        workspace_root: Each Worker has a directory of its id here.
+        workspace_root: Each Worker has a directory of its id here, removed with it.
         log_dir: Output of each Worker is `<id>.log` here.
     """
 
@@ -164,7 +164,7 @@ class ProcessLauncher:
         settings = {
             "TIDEMILL_SUPERVISOR_SERVICE": worker.service,
             "TIDEMILL_SUPERVISOR_WORKER_ID": worker.id,
-            "TIDEMILL_SUPERVISOR_WORKSPACE_DIR": str(self._workspace_root / worker.id),
+            "TIDEMILL_SUPERVISOR_WORKSPACE_DIR": str(self._workspace_root),
         }
         return {**own, **self._environment, **settings, MARK: worker.id}
 
