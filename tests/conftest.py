@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,3 +37,15 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def scratch(tmp_path: Path) -> Path:
     """A directory of this test's own."""
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def old_client() -> Path:
+    """A folder with oscar-python 1.3.2 beside the newest one in the environment; installed once."""
+    here = Path(__file__).parent
+    folder = here.parent / ".cache" / "oscar-python-1.3.2"
+    if not (folder / "oscar_python").is_dir():
+        requirements = str(here / "oscar-python-1.3.2.txt")
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--require-hashes", "--target", str(folder)]
+        subprocess.run([*pip, "-r", requirements], check=True)
+    return folder

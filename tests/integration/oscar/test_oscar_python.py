@@ -17,8 +17,6 @@ from tests.servers import Running
 pytestmark = pytest.mark.integration
 
 _HERE = Path(__file__).parent
-_ROOT = _HERE.parents[2]
-_OLD = _ROOT / ".cache" / "oscar-python-1.3.2"
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +24,6 @@ def gateway(nats: Running, seaweed: Running, tmp_path_factory: pytest.TempPathFa
     """The module's gateway."""
     with gateway_process(tmp_path_factory.mktemp("gateway"), nats, seaweed) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def old_client() -> Path:
-    """A folder with oscar-python 1.3.2, installed once."""
-    if not (_OLD / "oscar_python").is_dir():
-        requirements = str(_HERE / "requirements-1.3.2.txt")
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--require-hashes", "--target", str(_OLD)]
-        subprocess.run([*pip, "-r", requirements], check=True)
-    return _OLD
 
 
 def converse(gateway: Gateway, folder: Path, name: str, *path: Path) -> dict[str, object]:
@@ -74,10 +62,10 @@ def expected(name: str) -> dict[str, object]:
     }
 
 
-def test_the_newest_client_works(gateway: Gateway, tmp_path: Path) -> None:
+def test_the_newest_client_works(gateway: Gateway, tmp_path: Path, old_client: Path) -> None:
     seen = converse(gateway, tmp_path, "newest")
 
-    assert seen.pop("client") != str(_OLD)
+    assert seen.pop("client") != str(old_client)
     assert seen == expected("newest")
 
 
