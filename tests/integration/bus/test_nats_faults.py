@@ -1,0 +1,242 @@
+"""The NATS adapter when servers and holders die, and when the server refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import nats as nats_py
+import pytest
+
+from tests.contract.bus.world import SERVICE, event, invocation, next_of, soon, takes
+from tests.servers import Running, nats_server
+from tidemill.platform.servers import NatsServer, free_port
+from tidemill_common.bus import Bus
+from tidemill_common.bus.addresses import shard_of, work_stream
+from tidemill_common.bus.opening import open_bus
+from tidemill_common.bus.streams import ensure_streams
+from tidemill_common.contracts.event import RECEIVED
+from tidemill_common.errors import AccessDeniedError, TransientError, UnavailableError, UnsupportedError
+from tidemill_common.settings import BusSettings
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[3]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A bus, and the server below it."""
+
+    bus: Bus
+    running: Running
+    settings: BusSettings
+
+    async def crash(self) -> None:
+        """kill -9 of the server, and start it again."""
+        await asyncio.to_thread(self.running.kill)
+        await asyncio.to_thread(self.running.start)
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    """A server that may be killed."""
+    with nats_server(tmp_path) as running:
+        assert isinstance(running.server, NatsServer)
+        settings = BusSettings(url=running.server.url, lease=timedelta(seconds=2))
+        async with open_bus(settings, name="test") as bus:
+            await ensure_streams(bus)
+            yield Place(bus, running, settings)
+
+
+@contextlib.contextmanager
+def holder(url: str) -> Iterator[subprocess.Popen[str]]:
+    """A child process that holds a Lease."""
+    command = [sys.executable, "-m", "tests.integration.bus.holder", url, SERVICE]
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+async def test_what_a_killed_worker_held_goes_to_another(place: Place) -> None:
+    wanted = invocation()
+    await place.bus.queue.submit(wanted)
+    with holder(place.settings.url) as child:
+        assert child.stdout is not None
+        assert (await asyncio.to_thread(child.stdout.readline)).strip() == wanted.id
+        async with place.bus.queue.leases(SERVICE, slots=1) as leases:
+            coming = asyncio.ensure_future(anext(aiter(leases)))
+            done, _ = await asyncio.wait([coming], timeout=3)  # the holder extends a lease of two seconds
+            assert not done
+            child.kill()
+            lease = await soon(coming)
+            assert (lease.invocation, lease.attempt, lease.lost) == (wanted, 2, 1)
+            await lease.done()
+
+
+async def test_a_planned_retry_survives_a_crash_of_the_server(place: Place) -> None:
+    await place.bus.queue.submit(invocation())
+    async with place.bus.queue.leases(SERVICE, slots=1) as leases:
+        lease = await next_of(leases)
+        loop = asyncio.get_running_loop()
+        planned = loop.time()
+        await lease.retry(timedelta(seconds=1.5), "exit 1")
+        await place.crash()
+        again = await next_of(leases)
+        assert loop.time() - planned >= 1.4
+        assert (again.invocation, again.attempt, again.failures) == (lease.invocation, 2, 1)
+        await again.done()
+    assert await place.bus.queue.backlog() == {}
+
+
+async def test_nothing_acknowledged_is_lost_when_the_server_crashes_under_load(place: Place) -> None:
+    acknowledged: list[str] = []
+    stop = asyncio.Event()
+
+    async def append() -> None:
+        while not stop.is_set():
+            one = event()
+            with contextlib.suppress(TransientError):
+                await place.bus.log.append(RECEIVED, one, key="photos", message_id=one.id)
+                acknowledged.append(one.id)
+
+    async with place.bus.log.read(RECEIVED, follow=True) as records:
+        writers = [asyncio.create_task(append()) for _ in range(16)]
+        await asyncio.sleep(0.3)
+        before = len(acknowledged)
+        await place.crash()
+        async with asyncio.timeout(15):
+            while len(acknowledged) < before + 1000:
+                await asyncio.sleep(0.02)
+        stop.set()
+        await asyncio.gather(*writers)
+        _, newest = await place.bus.log.end(RECEIVED)
+        followed = [record.body.id for record in await takes(records, newest)]
+    assert set(acknowledged) <= set(followed)
+    assert len(followed) == len(set(followed)), "an event was stored twice"
+    assert before > 0
+
+
+async def test_leases_and_dones_go_on_through_a_crash(place: Place) -> None:
+    submitted = [invocation() for _ in range(300)]
+    await asyncio.gather(*(place.bus.queue.submit(each) for each in submitted))
+    done: set[str] = set()
+    async with place.bus.queue.leases(SERVICE, slots=8) as leases:
+        while len(done) < len(submitted):
+            lease = await next_of(leases)
+            with contextlib.suppress(TransientError):
+                await lease.done()
+                done.add(lease.invocation.id)
+            if len(done) == 100:
+                await place.crash()
+    assert done == {each.id for each in submitted}
+    assert await place.bus.queue.backlog() == {}
+
+
+async def test_idle_leases_come_back_at_once_after_a_crash(place: Place) -> None:
+    """A pull under way is lost with the server; the adapter asks again as soon as it is connected."""
+    async with place.bus.queue.leases(SERVICE, slots=2) as leases:
+        coming = asyncio.ensure_future(anext(aiter(leases)))
+        await asyncio.sleep(0.3)
+        await place.crash()
+        await place.bus.queue.submit(invocation())
+        await asyncio.wait([coming], timeout=3)  # expiry of a pull is ten seconds
+        assert coming.done()
+        await coming.result().done()
+
+
+async def test_consuming_goes_on_after_a_crash(place: Place) -> None:
+    async with place.bus.log.consume(RECEIVED, consumer="c", in_flight=4) as deliveries:
+        for _ in range(2):
+            one = event()
+            await place.bus.log.append(RECEIVED, one, key="a", message_id=one.id)
+            delivery = await next_of(deliveries)
+            assert delivery.record.body.id == one.id
+            await delivery.ack()
+            await place.crash()
+
+
+async def test_a_lease_is_answered_although_its_consumer_is_gone(place: Place) -> None:
+    await place.bus.queue.submit(invocation())
+    async with place.bus.queue.leases(SERVICE, slots=1) as leases:
+        lease = await next_of(leases)
+        client = await nats_py.connect(place.settings.url)
+        stream = work_stream(shard_of(SERVICE, place.settings.shards))
+        await client.jetstream().delete_consumer(stream, f"{SERVICE}-batch")
+        await client.close()
+        await lease.done()
+        assert await place.bus.queue.backlog() == {}
+        await place.bus.queue.submit(invocation())
+        await (await next_of(leases)).done()
+
+
+async def test_a_stream_that_would_lose_records_is_not_recreated(place: Place) -> None:
+    client = await nats_py.connect(place.settings.url)
+    js = client.jetstream()
+    await js.delete_stream("EVENTS")
+    await js.add_stream(name="EVENTS", subjects=["event.>"], storage="memory")
+    await client.close()
+    await place.bus.log.append(RECEIVED, event(), key="a")
+    plan = await place.bus.streams.plan()
+    assert [(change.stream, change.action.value) for change in plan] == [("EVENTS", "recreate")]
+    with pytest.raises(UnsupportedError, match="1 messages"):
+        await place.bus.streams.apply(plan)
+    await place.bus.log.delete(RECEIVED, (await place.bus.log.end(RECEIVED))[1])
+    await place.bus.streams.apply(plan)
+    assert not await place.bus.streams.plan()
+
+
+async def test_without_a_server_opening_fails_in_time() -> None:
+    settings = BusSettings(url=f"nats://127.0.0.1:{free_port()}", request_timeout=timedelta(seconds=0.5))
+    with pytest.raises(UnavailableError):
+        async with open_bus(settings, name="test"):
+            pass
+
+
+async def test_while_the_server_is_away_calls_end_with_their_timeout(place: Place) -> None:
+    settings = place.settings.model_copy(update={"request_timeout": timedelta(seconds=0.5)})
+    async with open_bus(settings, name="test") as bus:
+        await asyncio.to_thread(place.running.kill)
+        with pytest.raises(TransientError):
+            await bus.log.append(RECEIVED, event(), key="a", message_id="m")
+        await asyncio.to_thread(place.running.start)
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(TransientError):
+                    await bus.log.append(RECEIVED, event(), key="a", message_id="m")
+                    break
+        assert await bus.log.end(RECEIVED) == (1, 1)
+
+
+async def test_wrong_credentials_and_forbidden_subjects_are_refused(tmp_path: Path) -> None:
+    server = NatsServer(
+        directory=tmp_path / "nats",
+        port=free_port(),
+        monitor_port=free_port(),
+        users=(("worker", "right", 'permissions { publish { deny: "event.>" } }'),),
+    )
+    running = Running(server, tmp_path / "log")
+    running.start()
+    try:
+        settings = BusSettings.model_validate({"url": server.url, "user": "worker", "password": "wrong"})
+        with pytest.raises(AccessDeniedError):
+            async with open_bus(settings, name="test"):
+                pass
+        settings = BusSettings.model_validate({"url": server.url, "user": "worker", "password": "right"})
+        async with open_bus(settings, name="test") as bus:
+            await ensure_streams(bus)
+            with pytest.raises(AccessDeniedError):
+                await bus.log.append(RECEIVED, event(), key="a", message_id="m")
+    finally:
+        running.stop()
