@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import Running
+from tidemill.platform.servers import SeaweedServer
 from tidemill_common.errors import ConflictError, NotFoundError
+from tidemill_common.secrets import S3Credentials
 from tidemill_common.storage import ObjectStore
 
 LARGE_BYTES = 40 * 1024 * 1024
@@ -25,6 +28,12 @@ KEYS = [
 ]
 
 
+def credentials_of(running: Running) -> S3Credentials:
+    """Keys of a test's server."""
+    assert isinstance(running.server, SeaweedServer)
+    return S3Credentials(endpoint=running.server.endpoint, access_key="testkey", secret_key="testsecret")
+
+
 def pattern(size: int) -> bytes:
     """Bytes that differ from place to place."""
     block = b"".join(hashlib.sha256(number.to_bytes(4, "big")).digest() for number in range(2048))
@@ -36,6 +45,8 @@ class ObjectStoreContract:
 
     name_may_be_folder = True
     """Whether a name can be an object and a folder at once."""
+    in_byte_order = True
+    """Whether a listing is in the order of the paths' bytes; else folder by folder."""
 
     async def test_what_was_put_is_got(self, store: ObjectStore) -> None:
         before = datetime.now(UTC)
@@ -151,7 +162,9 @@ class ObjectStoreContract:
 
         found = [info async for info in store.list("data/in/")]
 
-        assert [info.path for info in found] == sorted(f"data/{key}" for key in wanted if key.startswith("in/"))
+        paths = [info.path for info in found]
+        assert sorted(paths) == sorted(f"data/{key}" for key in wanted if key.startswith("in/"))
+        assert paths == sorted(paths, key=None if self.in_byte_order else _segments)
         assert {info.path: info.size_bytes for info in found} == {
             f"data/{key}": len(key.encode()) for key in wanted if key.startswith("in/")
         }
@@ -167,13 +180,25 @@ class ObjectStoreContract:
         assert [info.path async for info in store.list("data/none/")] == []
 
     async def test_a_listing_can_be_resumed_anywhere(self, store: ObjectStore) -> None:
-        paths = sorted(f"data/in/{folder}/{number}" for folder in ("a", "b-", "b", "c") for number in range(3))
-        for path in paths:
+        for path in [f"data/in/{folder}/{number}" for folder in ("a", "b-", "b", "c") for number in range(3)]:
             await store.put(path, b"")
+        paths = [info.path async for info in store.list("data/in/")]
 
-        for after in (*paths, "data/in/b", "data/in/b/", "data/a", "data", "e", "data/z"):
-            found = [info.path async for info in store.list("data/in/", after=after)]
-            assert found == [path for path in paths if path > after], after
+        for number, after in enumerate(paths):
+            assert [info.path async for info in store.list("data/in/", after=after)] == paths[number + 1 :], after
+        for before in ("data", "data/a", "a"):
+            assert [info.path async for info in store.list("data/in/", after=before)] == paths, before
+        for behind in ("data/z", "e"):
+            assert [info.path async for info in store.list("data/in/", after=behind)] == [], behind
+
+    async def test_a_listing_of_several_pages_is_whole(self, store: ObjectStore) -> None:
+        wanted = {f"data/in/{number % 7}/{number:04}" for number in range(1, 1105)}
+        await asyncio.gather(*(store.put(path, b"") for path in wanted))
+
+        found = [info.path async for info in store.list("data/in/")]
+
+        assert len(found) == len(wanted)
+        assert set(found) == wanted
 
     async def test_deleting_twice_is_deleting_once(self, store: ObjectStore) -> None:
         await store.put("data/in/a", b"1")
@@ -194,3 +219,7 @@ class ObjectStoreContract:
             return target.read_bytes() == content and info.metadata == {"n": str(number)}
 
         assert all(await asyncio.gather(*(round_trip(number) for number in range(40))))
+
+
+def _segments(path: str) -> list[str]:
+    return path.split("/")

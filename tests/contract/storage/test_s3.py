@@ -6,22 +6,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.contract.storage.suite import ObjectStoreContract
+from tests.contract.storage.suite import ObjectStoreContract, credentials_of
 from tests.servers import Running
-from tidemill.platform.servers import SeaweedServer
-from tidemill_common.secrets import S3Credentials
 from tidemill_common.storage import ObjectStore
 from tidemill_common.storage.opening import open_buckets, open_store
 
 
-def credentials_of(running: Running) -> S3Credentials:
-    """Keys of a test's server."""
-    assert isinstance(running.server, SeaweedServer)
-    return S3Credentials(endpoint=running.server.endpoint, access_key="testkey", secret_key="testsecret")
-
-
 @pytest.mark.integration
 class TestS3ObjectStore(ObjectStoreContract):
+    in_byte_order = False
+
     @pytest.fixture
     async def store(self, seaweed: Running) -> AsyncIterator[ObjectStore]:
         credentials = credentials_of(seaweed)

@@ -88,10 +88,12 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str, *, after: str | None = None) -> AsyncIterator[ObjectInfo]:
-        """Objects whose path begins with `prefix` (`bucket/…`), in the order of their paths, page by page.
+        """Objects whose path begins with `prefix` (`bucket/…`), page by page, in the store's order.
+
+        The order stays the same: that of the paths' bytes, but SeaweedFS lists folder by folder (`a/1` before `a-b`).
 
         Args:
-            after: Only paths greater than this one.
+            after: Only what comes behind this path in that order: a path that was listed, to go on from there.
 
         Raises:
             NotFoundError: No such bucket.

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -133,7 +134,7 @@ class LocalObjectStore:
             found = self._walk(folder, prefix, after) if self._locate(folder).is_dir() else iter(())
         while True:
             with self._errors(f"list {prefix}"):
-                page = await in_thread(lambda: [info for info, _ in zip(found, range(_PAGE), strict=False)])
+                page = await in_thread(lambda: [*islice(found, _PAGE)])
             for info in page:
                 yield info
             if not page:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import obstore
 from obstore.store import S3Store
 
-from tidemill_common.errors import InvalidInputError, NotFoundError
+from tidemill_common.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from tidemill_common.secrets import S3Credentials
 from tidemill_common.storage import ObjectInfo, Progress
 from tidemill_common.storage.files import appearing, reading
@@ -94,15 +94,20 @@ class S3ObjectStore:
             first = await self._first_range(bucket, key, etag)
             info = _info(path, first)
             await copy_body(first, file, report, f"get {path}")
-            await copy_ranges(
-                self._store(bucket),
-                key,
-                file,
-                start=first.range[1],
-                size=info.size_bytes,
-                etag=first.meta["e_tag"],
-                progress=report,
-            )
+            try:
+                await copy_ranges(
+                    self._store(bucket),
+                    key,
+                    file,
+                    start=first.range[1],
+                    size=info.size_bytes,
+                    etag=first.meta["e_tag"],
+                    progress=report,
+                )
+            except ConflictError as error:
+                if etag is None:  # any content will do, so the next try may have it whole
+                    raise UnavailableError(f"get {path}: it changed while it was read") from error
+                raise
             return info
 
     async def _first_range(self, bucket: str, key: str, etag: str | None) -> obstore.GetResult:
@@ -138,7 +143,7 @@ class S3ObjectStore:
             return _written(path, size, answer["ETag"], answer.get("VersionId"), metadata)
 
     async def list(self, prefix: str, *, after: str | None = None) -> AsyncIterator[ObjectInfo]:
-        """Objects whose path begins with `prefix`, in the order of their paths, page by page."""
+        """Objects whose path begins with `prefix`, page by page, in the store's order."""
         async for info in list_objects(await self._client.get(), prefix, after):
             yield info
 
