@@ -178,7 +178,7 @@ class Lease(Protocol):
 
     @property
     def lost(self) -> int:
-        """How many Leases before this one ended without an answer since the last `retry`."""
+        """How many Leases since the last `retry` ended without one: lost, or given back by `release`."""
         ...
 
     @property
@@ -195,7 +195,11 @@ class Lease(Protocol):
         ...
 
     async def retry(self, delay: timedelta, reason: str) -> None:
-        """Plan the next Attempt; survives a restart of the bus. Stored before this one is answered."""
+        """Plan the next Attempt; survives a restart of the bus. Stored before this one is answered.
+
+        Raises:
+            LeaseLostError: `deadline` has passed: another Attempt is under way.
+        """
         ...
 
     async def dead(self, letter: DeadLetter) -> None:
@@ -210,7 +214,8 @@ class Lease(Protocol):
         """Push `deadline` out by the lease time.
 
         Raises:
-            LeaseLostError: `deadline` passed and the bus could not be reached.
+            LeaseLostError: `deadline` has passed. The Lease keeps its slot until it is answered: `release` it.
+            While there is time, a bus that does not answer is no error: `deadline` stays, extend again.
         """
         ...
 

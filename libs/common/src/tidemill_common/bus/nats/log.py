@@ -31,7 +31,7 @@ class NatsLog:
         """Store one record; see `Log.append`. Many at a time share one inbox and are pipelined."""
         headers: Headers | None = {_MESSAGE_ID: message_id} if message_id is not None else None
         stored = await self._wire.store(address(subject, key), body.encode(), headers)
-        return None if stored.duplicate else Position(stored.position)
+        return None if stored.duplicate else Position(stored.seq)
 
     def read(
         self,

@@ -39,7 +39,7 @@ class NatsRegisters:
         headers: Headers = {"Nats-Msg-Id": f"put.{uuid4().hex}"}
         if revision is not None:
             headers[_EXPECTED] = str(revision)
-        return (await self._wire.store(f"state.{name}", value, headers)).position
+        return (await self._wire.store(f"state.{name}", value, headers)).seq
 
     async def delete(self, name: str) -> None:
         """Forget it; success when it was not there."""

