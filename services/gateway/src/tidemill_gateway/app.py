@@ -39,6 +39,7 @@ from tidemill_gateway.metrics import Metrics
 from tidemill_gateway.migrations import upgrade
 from tidemill_gateway.payloads import StoredPayloads
 from tidemill_gateway.problems import add_handlers
+from tidemill_gateway.removals import Removals
 from tidemill_gateway.retention import Janitor
 from tidemill_gateway.routes import oscar, v1
 from tidemill_gateway.routes.calls import CallRoutes
@@ -152,7 +153,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 def working(deps: Dependencies) -> AbstractAsyncContextManager[None]:
-    """What runs beside the requests: the catalogue, live replies, the projections, the janitor."""
+    """What runs beside the requests: the catalogue, live replies, the projections, janitor and removals."""
     invocations = invocation_projector(
         bus_log=deps.bus.log, engine=deps.engine, metrics=deps.metrics, changes=deps.changes
     )
@@ -164,6 +165,7 @@ def working(deps: Dependencies) -> AbstractAsyncContextManager[None]:
         invocations=invocations.run(),
         dead_letters=letters.run(),
         janitor=Janitor.of(deps).run(),
+        removals=Removals.of(deps).run(),
     )
 
 

@@ -10,7 +10,7 @@ from tidemill_common.errors import ConflictError
 from tidemill_gateway.domain.fold import InvocationRow
 
 
-async def cancel(row: InvocationRow, bus_log: Log, *, principal: str) -> None:
+async def cancel(row: InvocationRow, bus_log: Log, *, principal: str, reason: Reason = Reason.CANCELLED) -> None:
     """Append `cancelled`; a terminal record that was faster wins.
 
     Raises:
@@ -26,7 +26,7 @@ async def cancel(row: InvocationRow, bus_log: Log, *, principal: str) -> None:
         at=datetime.now(UTC),
         owner=row.owner,
         revision=row.revision,
-        reason=Reason.CANCELLED,
+        reason=reason,
         message=f"cancelled by {principal}",
         principal=principal,
     )
