@@ -1,0 +1,70 @@
+"""What docker-compose.yml hands to the components is what they read: settings that do not exist stop a start."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic_settings import BaseSettings
+
+import tidemill_gateway.settings
+import tidemill_scheduler.settings
+import tidemill_storage_bridge.settings
+from tidemill_common.secrets import S3Credentials, SecretRecord
+
+ROOT = Path(__file__).parents[2]
+SETTINGS: dict[str, type[BaseSettings]] = {
+    "gateway": tidemill_gateway.settings.Settings,
+    "storage-bridge": tidemill_storage_bridge.settings.Settings,
+    "scheduler": tidemill_scheduler.settings.Settings,
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What deploy/compose/secrets.sh makes, in a copy of the repository's shape."""
+    root = tmp_path_factory.mktemp("compose")
+    (root / "deploy" / "compose").mkdir(parents=True)
+    script = shutil.copy(ROOT / "deploy" / "compose" / "secrets.sh", root / "deploy" / "compose")
+    subprocess.run(["sh", script], check=True, stdout=subprocess.DEVNULL)
+    return root / ".tidemill" / "compose"
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """The file."""
+    parsed: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return parsed
+
+
+@pytest.mark.parametrize("component", SETTINGS)
+def test_a_components_environment_is_valid(made: Path, component: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for line in (made / f"{component}.env").read_text().splitlines():
+        monkeypatch.setenv(*line.split("=", 1))
+    settings = SETTINGS[component]()
+    assert settings.model_dump()["bus"]["url"] == "nats://nats:4222"
+
+
+def test_every_file_that_is_mounted_is_made(made: Path, compose: dict[str, Any]) -> None:
+    mounts = [volume for service in compose["services"].values() for volume in service.get("volumes", ())]
+    names = [mount.split(":")[0].removeprefix("./.tidemill/compose/") for mount in mounts if mount.startswith("./")]
+    names += [file for service in compose["services"].values() for file in service.get("env_file", ())]
+    assert len(names) >= 6
+    missing = [name for name in names if not (made / name.removeprefix(".tidemill/compose/")).exists()]
+    assert missing == []
+
+
+def test_nobody_else_can_read_the_secrets_and_they_are_made_once(made: Path) -> None:
+    secrets = [path for path in made.rglob("*") if path.is_file()]
+    ours = [path for path in secrets if os.getuid() == 0 or path.parent != made / "secrets"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in ours)  # only root can give files to the containers' user
+    record = SecretRecord.model_validate_json((made / "secrets" / "platform.json").read_bytes())
+    assert S3Credentials.model_validate(record.providers["minio.default"]).secret_key
+    before = {path: path.read_bytes() for path in secrets}
+    subprocess.run(["sh", str(made.parents[1] / "deploy" / "compose" / "secrets.sh")], check=True)
+    assert {path: path.read_bytes() for path in secrets} == before
