@@ -6,7 +6,15 @@ import subprocess
 import sys
 from typing import Final
 
-PARTS: Final = ("bench_bus", "bench_gateway", "bench_routing", "bench_planning", "bench_staging", "bench_chain")
+PARTS: Final = (
+    "bench_bus",
+    "bench_gateway",
+    "bench_routing",
+    "bench_planning",
+    "bench_staging",
+    "bench_chain",
+    "bench_fairness",
+)
 
 
 def main() -> int:
