@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 from typing import Final
 
 from tidemill_common.errors import InvalidInputError
 
-_QUANTITY: Final = re.compile(r"^\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(m|[kKMGTPE]i?|)\s*$")
+_QUANTITY: Final = re.compile(r"^\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(m|[kKMGTPE]i?|)\s*$")
 _FACTOR: Final = {
     "": Decimal(1),
     "m": Decimal("0.001"),
@@ -32,9 +33,9 @@ def parse_quantity(text: str) -> Decimal:
 
 def millicores(text: str) -> int:
     """CPU in thousandths of a core, rounded up."""
-    return -int(-parse_quantity(text) * 1000 // 1)
+    return math.ceil(parse_quantity(text) * 1000)
 
 
 def size_bytes(text: str) -> int:
     """Memory or disk in bytes, rounded up."""
-    return -int(-parse_quantity(text) // 1)
+    return math.ceil(parse_quantity(text))

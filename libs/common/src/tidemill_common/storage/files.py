@@ -11,12 +11,15 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import uuid4
 
 from tidemill_common.errors import ConflictError
 
 T = TypeVar("T")
+
+_SMALL_BYTES: Final = 256 * 1024
+"""Moved to and from the page cache faster than a thread is woken."""
 
 
 async def in_thread(call: Callable[[], T]) -> T:
@@ -37,6 +40,9 @@ class ScratchFile:
 
     async def write(self, data: bytes | memoryview, offset: int) -> None:
         """Write all of `data` at `offset`."""
+        if len(data) <= _SMALL_BYTES:
+            _write_all(self._descriptor, data, offset)
+            return
         await in_thread(lambda: _write_all(self._descriptor, data, offset))
 
 
@@ -69,7 +75,10 @@ class SourceFile:
         Raises:
             ConflictError: The file became shorter meanwhile.
         """
-        data = await in_thread(lambda: _read_all(self._descriptor, length, offset))
+        if length <= _SMALL_BYTES:
+            data = _read_all(self._descriptor, length, offset)
+        else:
+            data = await in_thread(lambda: _read_all(self._descriptor, length, offset))
         if len(data) != length:
             raise ConflictError(f"{self._path} became shorter while it was read")
         return data

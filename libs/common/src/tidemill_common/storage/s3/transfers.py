@@ -16,10 +16,10 @@ from tidemill_common.storage.files import ScratchFile, SourceFile
 from tidemill_common.storage.s3.errors import obstore_errors
 
 MIB: Final = 1024 * 1024
-RANGE_BYTES: Final = 8 * MIB
+RANGE_BYTES: Final = 16 * MIB
 PART_BYTES: Final = 8 * MIB
 CONCURRENCY: Final = 4
-"""Pieces of one object at a time; with these sizes at most 32 MiB of it are in memory."""
+"""Pieces of one object at a time. Parts are in memory whole (32 MiB in all), ranges in chunks."""
 CHUNK_BYTES: Final = 2 * MIB
 MAX_PARTS: Final = 10_000
 ABORT_TIMEOUT: Final = timedelta(seconds=15)
@@ -50,6 +50,14 @@ async def copy_body(body: obstore.GetResult, file: ScratchFile, progress: Progre
         UnavailableError: It ended early.
     """
     offset, end = body.range
+    if end - offset <= CHUNK_BYTES:
+        with obstore_errors(what):
+            whole = await body.bytes_async()
+        await file.write(memoryview(whole), offset)
+        progress(len(whole))
+        if len(whole) != end - offset:
+            raise UnavailableError(f"{what}: the body ended early")
+        return
     stream = aiter(body.stream(min_chunk_size=CHUNK_BYTES))
     while True:
         with obstore_errors(what):
