@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from operator import attrgetter
+from typing import Final, NamedTuple
+
 from tidemill_scheduler.domain.filling import UNBOUNDED
 from tidemill_scheduler.domain.snapshot import Pool, Quota, Snapshot, Worker, WorkerState
+
+
+_SIZE: Final = attrgetter("owner", "pool", "state", "cpu_millicores", "memory_bytes")
+
+
+class Room(NamedTuple):
+    """What some Workers take together."""
+
+    cpu: int = 0
+    memory: int = 0
+    workers: int = 0
 
 
 class Account:
@@ -16,13 +31,13 @@ class Account:
         self.memory_now = self.memory_soon = _bound(quota.memory_bytes)
         self.workers_now = self.workers_soon = _bound(quota.workers)
 
-    def fits_now(self, cpu: int, memory: int) -> bool:
+    def fits_now(self, cpu: int, memory: int, workers: int = 1) -> bool:
         """Whether it may start at once without taking what others wait for."""
         return (
-            self.workers_soon > 0
+            workers <= self.workers_soon
             and cpu <= self.cpu_soon
             and memory <= self.memory_soon
-            and self.workers_now > 0
+            and workers <= self.workers_now
             and cpu <= self.cpu_now
             and memory <= self.memory_now
         )
@@ -35,18 +50,18 @@ class Account:
         """Whether more is taken than there is, even when everything that drains has gone."""
         return self.workers_soon < 0 or self.cpu_soon < 0 or self.memory_soon < 0
 
-    def take(self, cpu: int, memory: int) -> None:
-        """One Worker more takes room until it ends."""
-        self.workers_now -= 1
+    def take(self, cpu: int, memory: int, workers: int = 1) -> None:
+        """One Worker more, or several with their sums, takes room until it ends."""
+        self.workers_now -= workers
         self.cpu_now -= cpu
         self.memory_now -= memory
-        self.workers_soon -= 1
+        self.workers_soon -= workers
         self.cpu_soon -= cpu
         self.memory_soon -= memory
 
-    def take_now(self, cpu: int, memory: int) -> None:
+    def take_now(self, cpu: int, memory: int, workers: int = 1) -> None:
         """Something takes room that will leave."""
-        self.workers_now -= 1
+        self.workers_now -= workers
         self.cpu_now -= cpu
         self.memory_now -= memory
 
@@ -66,8 +81,9 @@ class Ledger:
         self.owners: dict[str, Account] = {}
         self.starting = {pool.name: _bound(pool.max_starting) for pool in snapshot.pools}
         """How many more may start in each Pool."""
-        for worker in snapshot.workers:
-            self._enter(worker)
+        sizes = Counter(map(_SIZE, snapshot.workers))
+        for (owner, pool, state, cpu, memory), workers in sizes.items():
+            self._enter(owner, pool, state, Room(cpu * workers, memory * workers, workers))
 
     def owner(self, name: str) -> Account:
         """The account of one owner's quota."""
@@ -90,16 +106,16 @@ class Ledger:
         pool = self.pools.get(worker.pool)
         return [self.owner(worker.owner)] if pool is None else [self.owner(worker.owner), pool]
 
-    def _enter(self, worker: Worker) -> None:
-        is_draining = worker.state is WorkerState.DRAINING
-        pool = self.pools.get(worker.pool)
-        for account in (pool, self.owner(worker.owner)):
-            if account is not None and is_draining:
-                account.take_now(worker.cpu_millicores, worker.memory_bytes)
+    def _enter(self, owner: str, pool_name: str, state: WorkerState, room: Room) -> None:
+        """Book the Workers of one size."""
+        pool = self.pools.get(pool_name)
+        for account in (pool, self.owner(owner)):
+            if account is not None and state is WorkerState.DRAINING:
+                account.take_now(*room)
             elif account is not None:
-                account.take(worker.cpu_millicores, worker.memory_bytes)
-        if worker.state is WorkerState.STARTING and pool is not None:
-            self.starting[worker.pool] -= 1
+                account.take(*room)
+        if state is WorkerState.STARTING and pool is not None:
+            self.starting[pool_name] -= room.workers
 
 
 def _capacity(pool: Pool) -> Quota:

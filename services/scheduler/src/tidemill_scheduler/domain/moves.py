@@ -8,7 +8,7 @@ from typing import Final
 
 from tidemill_common.contracts.contract import WorkerId
 from tidemill_scheduler.domain.filling import Demand
-from tidemill_scheduler.domain.ledger import Account, Ledger
+from tidemill_scheduler.domain.ledger import Account, Ledger, Room
 from tidemill_scheduler.domain.snapshot import Blocked, Needs, Snapshot, Start, StartReason, Stop, StopReason, Worker
 from tidemill_scheduler.domain.snapshot import WorkerState as State
 
@@ -37,6 +37,11 @@ class Standing:
         limit = self.needs.limit
         return limit is not None and len(self.kept) + len(self.leaving) + self.started >= limit
 
+    def has_limit_below_share(self) -> bool:
+        """Whether its fair share, with those that drain, would be above the Service's own limit."""
+        limit = self.needs.limit
+        return limit is not None and self.demand.granted + len(self.leaving) > limit
+
 
 class Moves:
     """Collects starts and stops; each decision is booked in the ledger at once."""
@@ -61,13 +66,53 @@ class Moves:
     def start_all(self, order: Sequence[Demand]) -> None:
         """Start what is missing to the fair shares, in their order; keep room for what must wait."""
         standings = self._standings
-        if all(standing.demand.granted <= len(standing.kept) for standing in standings):
+        missing = [standing for standing in standings if standing.demand.granted > len(standing.kept)]
+        if not missing or self._start_together(missing, order):
             return
         for demand in order:
             standing = standings[demand.index]
             standing.seen += 1
             if standing.seen > len(standing.kept):
                 self._start(standing)
+
+    def _start_together(self, missing: Sequence[Standing], order: Sequence[Demand]) -> bool:
+        """Start all that is missing, if there is room for all of it now; else nothing, and each is looked at alone.
+
+        When the sum fits, each one fits in its turn: so this decides as one start after the other would.
+        """
+        if len(self._pools) != 1:
+            return False
+        pool, account = self._pools[0]
+        by_owner, total = _missing_room(missing)
+        if (
+            self._ledger.starting[pool.name] < total.workers
+            or not account.fits_now(total.cpu, total.memory, total.workers)
+            or not all(self._ledger.owner(name).fits_now(*room) for name, room in by_owner.items())
+            or any(standing.has_limit_below_share() for standing in missing)
+        ):
+            return False
+        for name, room in by_owner.items():
+            self._ledger.owner(name).take(*room)
+        account.take(*total)
+        self._ledger.starting[pool.name] -= total.workers
+        self._start_in(pool.name, order)
+        return True
+
+    def _start_in(self, pool: str, order: Sequence[Demand]) -> None:
+        """Start what is missing; starts of one Service are one and the same value."""
+        standings, starts = self._standings, self.starts
+        seen, kept = [0] * len(standings), [len(standing.kept) for standing in standings]
+        by_backlog = [standing.by_backlog for standing in standings]
+        backlog = [Start(standing.needs.service, pool, StartReason.BACKLOG) for standing in standings]
+        for demand in order:
+            index = demand.index
+            number = seen[index] = seen[index] + 1
+            if number <= kept[index]:
+                continue
+            if number <= by_backlog[index]:
+                starts.append(backlog[index])
+            else:
+                starts.append(Start(demand.needs.service, pool, StartReason.WARM))
 
     def start_spare(self) -> None:
         """Use room that no fair share can use (pieces of several Pools) for whoever can."""
@@ -206,6 +251,22 @@ class _Victims:
 
 
 _NONE: Final[deque[Worker]] = deque()
+
+
+def _missing_room(missing: Sequence[Standing]) -> tuple[dict[str, Room], Room]:
+    """What the missing Workers take: of each owner, and together."""
+    by_owner: dict[str, list[int]] = {}
+    for standing in missing:
+        demand = standing.demand
+        workers = demand.granted - len(standing.kept)
+        sums = by_owner.get(standing.needs.owner)
+        if sums is None:
+            sums = by_owner[standing.needs.owner] = [0, 0, 0]
+        sums[0] += workers * demand.cpu
+        sums[1] += workers * demand.memory
+        sums[2] += workers
+    rooms = {name: Room(*sums) for name, sums in by_owner.items()}
+    return rooms, Room(*map(sum, zip(*rooms.values(), strict=True)))
 
 
 def _cost(worker: Worker) -> int:
