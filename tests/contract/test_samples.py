@@ -12,6 +12,7 @@ from tidemill_common.contracts import asyncapi
 from tidemill_common.contracts.contract import Contract
 from tidemill_common.contracts.event import EventReceived
 from tidemill_common.contracts.invocation import DeadLetter, Invocation, InvocationChanged, LogWritten
+from tidemill_common.contracts.poison import Poison
 from tidemill_common.contracts.service import ServiceDefined
 
 SAMPLES: Final = Path(__file__).parent / "samples"
@@ -22,6 +23,7 @@ CONTRACTS: Final[dict[str, type[Contract]]] = {
     "service.v1.defined": ServiceDefined,
     "log.v1.written": LogWritten,
     "deadletter.v1.aside": DeadLetter,
+    "deadletter.v1.poison": Poison,
 }
 
 

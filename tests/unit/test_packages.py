@@ -1,4 +1,4 @@
-"""Each package declares what it imports, and imports what it declares: so it can be installed alone, and drags nothing."""
+"""Each package declares what it imports, and imports what it declares: it can be installed alone, and drags nothing."""
 
 from __future__ import annotations
 

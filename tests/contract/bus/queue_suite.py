@@ -9,10 +9,10 @@ import pytest
 
 from tests.contract.bus.world import SERVICE, World, invocation, letter, next_of, nothing_comes, soon
 from tidemill_common.bus import Backlog
-from tidemill_common.bus.poison import POISONED
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.event import Lane
 from tidemill_common.contracts.invocation import SET_ASIDE, Reason
+from tidemill_common.contracts.poison import POISONED
 from tidemill_common.errors import InvalidInputError, LeaseLostError, ThrottledError
 
 SHORT = timedelta(seconds=1)

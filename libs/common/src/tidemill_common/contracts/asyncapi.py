@@ -9,6 +9,7 @@ from typing import Any, Final
 from tidemill_common.contracts.contract import Contract, Subject
 from tidemill_common.contracts.event import RECEIVED
 from tidemill_common.contracts.invocation import LOG_WRITTEN, SET_ASIDE, Change, Invocation, changed_subject
+from tidemill_common.contracts.poison import POISONED
 from tidemill_common.contracts.service import DEFINED
 
 _STREAMS: Final[dict[str, tuple[Subject[Any], ...]]] = {
@@ -16,7 +17,7 @@ _STREAMS: Final[dict[str, tuple[Subject[Any], ...]]] = {
     "LIFECYCLE": tuple(changed_subject(change) for change in Change),
     "DEFINITIONS": (DEFINED,),
     "LOGS": (LOG_WRITTEN,),
-    "DEAD": (SET_ASIDE,),
+    "DEAD": (SET_ASIDE, POISONED),
 }
 
 

@@ -55,12 +55,12 @@ class Contract(BaseModel):
 
 M = TypeVar("M", bound=Contract)
 
-_TOKEN: Final = re.compile(r"^[A-Za-z0-9_-]+$")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def subject_token(value: str) -> str:
     """`value` if it can stand in a subject, else a derived id of it (so any bucket or provider name has a token)."""
-    return value if _TOKEN.match(value) else f"h_{derive_id(value)}"
+    return value if _TOKEN.fullmatch(value) else f"h_{derive_id(value)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from typing import Self
 
 from tidemill_common.bus.memory.clock import Clock
 from tidemill_common.bus.memory.work import Work, WorkStore
-from tidemill_common.bus.poison import POISONED, Poison
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.invocation import SET_ASIDE, DeadLetter, Invocation
+from tidemill_common.contracts.poison import POISONED, Poison
 from tidemill_common.errors import InvalidMessageError, LeaseLostError
 from tidemill_common.settings import BusSettings
 

@@ -24,10 +24,10 @@ from tidemill_common.bus.nats.lease import NatsLease
 from tidemill_common.bus.nats.messages import MESSAGE_ID
 from tidemill_common.bus.nats.pulling import HEARTBEAT, Pull, create_consumer, origin_of
 from tidemill_common.bus.nats.wire import Wire
-from tidemill_common.bus.poison import POISONED, Poison
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.event import Lane
 from tidemill_common.contracts.invocation import Invocation
+from tidemill_common.contracts.poison import POISONED, Poison
 from tidemill_common.errors import InvalidMessageError, TransientError, UnavailableError
 
 log = structlog.get_logger()
