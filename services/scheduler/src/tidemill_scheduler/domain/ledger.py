@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 from tidemill_scheduler.domain.filling import UNBOUNDED
 from tidemill_scheduler.domain.snapshot import Pool, Quota, Snapshot, Worker, WorkerState
 
-
 _SIZE: Final = attrgetter("owner", "pool", "state", "cpu_millicores", "memory_bytes")
 
 
