@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import structlog
-from nats.aio.client import Client
 
 from tidemill_common.bus import Bus, Capability
+from tidemill_common.bus.nats.direct import DirectClient
 from tidemill_common.bus.nats.faults import library_fault
 from tidemill_common.bus.nats.live import NatsLive
 from tidemill_common.bus.nats.log import NatsLog
@@ -39,7 +39,7 @@ async def open_nats(settings: BusSettings, *, name: str) -> AsyncIterator[Bus]:
         UnavailableError: No server answers within `request_timeout`.
         AccessDeniedError: The server refuses our credentials.
     """
-    client = Client()
+    client = DirectClient()
     wire = Wire(client, settings.request_timeout)
     await _connect(client, wire, settings, name)
     sweeper = asyncio.create_task(wire.sweep(), name="bus-sweeper")
@@ -62,7 +62,7 @@ async def open_nats(settings: BusSettings, *, name: str) -> AsyncIterator[Bus]:
         await client.close()
 
 
-async def _connect(client: Client, wire: Wire, settings: BusSettings, name: str) -> None:
+async def _connect(client: DirectClient, wire: Wire, settings: BusSettings, name: str) -> None:
     refused: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     async def reported(error: Exception) -> None:
@@ -108,7 +108,7 @@ async def _connect(client: Client, wire: Wire, settings: BusSettings, name: str)
     raise UnavailableError(f"connect to {settings.url}: no answer in time")
 
 
-async def _give_up(client: Client, connecting: asyncio.Task[None]) -> None:
+async def _give_up(client: DirectClient, connecting: asyncio.Task[None]) -> None:
     connecting.cancel()
     with suppress(asyncio.CancelledError, Exception):
         await connecting

@@ -11,9 +11,9 @@ from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
 import structlog
-from nats.aio.msg import Msg
 
 from tidemill_common.bus import Delivery, Position, Record
+from tidemill_common.bus.nats.frames import Message
 from tidemill_common.bus.nats.pulling import HEARTBEAT, Pull, create_consumer, origin_of
 from tidemill_common.bus.nats.wire import Wire
 from tidemill_common.contracts.contract import Contract
@@ -73,7 +73,7 @@ class _Consumer(Generic[M]):
         self._filter = filter_subject
         self._limit = in_flight
         self._unanswered = 0
-        self._buffer: deque[Msg] = deque()
+        self._buffer: deque[Message] = deque()
         self._woken = asyncio.Event()
         self._pull = Pull(wire, stream, name, self._take, self._woken.set)
         self._broken = False
@@ -114,7 +114,7 @@ class _Consumer(Generic[M]):
         self._broken = True
         self._woken.set()
 
-    def _take(self, message: Msg) -> None:
+    def _take(self, message: Message) -> None:
         self._buffer.append(message)
         self._woken.set()
 
@@ -129,7 +129,7 @@ class _Consumer(Generic[M]):
                 await self._refill()
             await self._recover_or_wait()
 
-    async def _delivery(self, message: Msg) -> Delivery[M] | None:
+    async def _delivery(self, message: Message) -> Delivery[M] | None:
         origin = origin_of(message.reply)
         try:
             body = self._contract.decode(message.data)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from nats.aio.msg import Msg
-
 from tidemill_common.bus.addresses import address
 from tidemill_common.bus.nats.faults import NobodyListensError
+from tidemill_common.bus.nats.frames import Message
 from tidemill_common.bus.nats.messages import MESSAGE_ID, attempt_headers, counted, schedule_headers
 from tidemill_common.bus.nats.pulling import origin_of
 from tidemill_common.bus.nats.wire import Wire
@@ -25,7 +24,7 @@ class NatsLease:
         self,
         wire: Wire,
         answered: Callable[[], None],
-        message: Msg,
+        message: Message,
         invocation: Invocation,
         lane: Lane,
         length: timedelta,

@@ -16,10 +16,10 @@ from functools import partial
 from typing import Final, Self
 
 import structlog
-from nats.aio.msg import Msg
 
 from tidemill_common.bus import Leases
 from tidemill_common.bus.addresses import address, work_stream, work_subject
+from tidemill_common.bus.nats.frames import Message
 from tidemill_common.bus.nats.lease import NatsLease
 from tidemill_common.bus.nats.messages import MESSAGE_ID
 from tidemill_common.bus.nats.pulling import HEARTBEAT, Pull, create_consumer, origin_of
@@ -67,8 +67,8 @@ class NatsLeases:
         self._slots = slots
         self._held = 0
         """Leases not answered yet, those that nobody has taken from `_ready` included."""
-        self._ready: dict[Lane, deque[tuple[Msg, datetime]]] = {lane: deque() for lane in LANES}
-        self._surplus: list[Msg] = []
+        self._ready: dict[Lane, deque[tuple[Message, datetime]]] = {lane: deque() for lane in LANES}
+        self._surplus: list[Message] = []
         self._changed = asyncio.Event()
         self._filled = asyncio.Event()
         self._stopping = False
@@ -141,7 +141,7 @@ class NatsLeases:
         self._held -= 1
         self._changed.set()
 
-    async def _open(self, lane: Lane, message: Msg, deadline: datetime) -> NatsLease | None:
+    async def _open(self, lane: Lane, message: Message, deadline: datetime) -> NatsLease | None:
         """The Lease of a delivery; None: it lasted no longer, or its body is poison."""
         if deadline <= datetime.now(UTC):
             self.answered()
@@ -153,7 +153,7 @@ class NatsLeases:
             return None
         return NatsLease(self._wire, self.answered, message, invocation, lane, self._lease, deadline)
 
-    async def _set_aside(self, lane: Lane, message: Msg, error: InvalidMessageError) -> None:
+    async def _set_aside(self, lane: Lane, message: Message, error: InvalidMessageError) -> None:
         log.error("body breaks its contract, set aside", service=self._service, lane=lane, error=str(error))
         poison = Poison(service=self._service, lane=lane, body=message.data, message=str(error), at=datetime.now(UTC))
         origin = origin_of(message.reply)
@@ -168,7 +168,7 @@ class NatsLeases:
 
     # --- what the server sends ---
 
-    def _take(self, lane: Lane, message: Msg) -> None:
+    def _take(self, lane: Lane, message: Message) -> None:
         if self._stopping or self._held >= self._slots:
             self._surplus.append(message)
         else:

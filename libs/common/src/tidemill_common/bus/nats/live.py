@@ -8,8 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from nats.aio.msg import Msg
-
+from tidemill_common.bus.nats.frames import Message
 from tidemill_common.bus.nats.wire import Wire
 
 _KEPT: Final = 4096
@@ -32,7 +31,7 @@ class NatsLive:
         buffer: deque[tuple[str, bytes]] = deque(maxlen=_KEPT)
         filled = asyncio.Event()
 
-        async def take(message: Msg) -> None:
+        def take(message: Message) -> None:
             buffer.append((message.subject, message.data))
             filled.set()
 

@@ -11,8 +11,9 @@ from typing import Final, TypeVar
 from tidemill_common.bus import Delivery, Position, Record
 from tidemill_common.bus.addresses import address, read_filter, stream_of
 from tidemill_common.bus.nats.consuming import consuming
+from tidemill_common.bus.nats.frames import Headers
 from tidemill_common.bus.nats.reading import Reading, reading
-from tidemill_common.bus.nats.wire import Headers, Wire
+from tidemill_common.bus.nats.wire import Wire
 from tidemill_common.contracts.contract import Contract, Subject
 from tidemill_common.errors import NotFoundError
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from nats.aio.msg import Msg
+from tidemill_common.bus.nats.frames import Message
 
 ATTEMPT: Final = "Tidemill-Attempt"
 FAILURES: Final = "Tidemill-Failures"
-MESSAGE_ID: Final = "Nats-Msg-Id"
+_OURS: Final = b"Tidemill-"
+MESSAGE_ID: Final = "Nats-Message-Id"
 
 
 def schedule_headers(when: datetime, target: str) -> dict[str, str]:
@@ -23,9 +24,11 @@ def attempt_headers(invocation: str, *, attempt: int, failures: int) -> dict[str
     return {MESSAGE_ID: f"{invocation}.{attempt}", ATTEMPT: str(attempt), FAILURES: str(failures)}
 
 
-def counted(message: Msg) -> tuple[int, int]:
+def counted(message: Message) -> tuple[int, int]:
     """(Attempt of its first delivery, failures before it), as the headers say."""
-    headers = message.headers or {}
+    if _OURS not in message.block:
+        return 1, 0
+    headers = message.headers
     return _number(headers.get(ATTEMPT), 1), _number(headers.get(FAILURES), 0)
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from tidemill_common.bus.nats.wire import Wire, has_status
+from tidemill_common.bus.nats.frames import Message
+from tidemill_common.bus.nats.wire import Wire
 from tidemill_common.errors import InvalidMessageError, NotFoundError, TransientError, UnavailableError
 
 EXPIRES: Final = timedelta(seconds=10)
@@ -66,7 +66,7 @@ class Pull:
     """
 
     def __init__(
-        self, wire: Wire, stream: str, consumer: str, take: Callable[[Msg], None], changed: Callable[[], None]
+        self, wire: Wire, stream: str, consumer: str, take: Callable[[Message], None], changed: Callable[[], None]
     ) -> None:
         self._wire = wire
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
@@ -100,24 +100,23 @@ class Pull:
         """Whether the server has been silent for longer than it may while something is asked for."""
         return self.asked > 0 and asyncio.get_running_loop().time() - self._heard > SILENCE
 
-    async def _receive(self, message: Msg) -> None:
+    def _receive(self, message: Message) -> None:
         self._heard = asyncio.get_running_loop().time()
-        if message.headers and has_status(message):
-            self._note(message.headers)
+        if (status := message.status) is not None:
+            self._note(*status, message.headers)
             return
         self.asked = max(self.asked - 1, 0)
         self._take(message)
         if self.asked == 0:
             self._changed()
 
-    def _note(self, headers: dict[str, str]) -> None:
-        status = headers["Status"]
+    def _note(self, status: str, description: str, headers: dict[str, str]) -> None:
         if status == "100":
             return
         if status in {"404", "408"}:
             self.asked = max(self.asked - int(headers.get("Nats-Pending-Messages", self.asked)), 0)
         else:
-            self.failure = f"{status} {headers.get('Description', '')}"
+            self.failure = f"{status} {description}"
             self.asked = 0
         self._changed()
 

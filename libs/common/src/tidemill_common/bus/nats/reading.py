@@ -16,9 +16,9 @@ from typing import Final, Generic, TypeVar
 from uuid import uuid4
 
 import structlog
-from nats.aio.msg import Msg
 
 from tidemill_common.bus import Position, Record
+from tidemill_common.bus.nats.frames import Message
 from tidemill_common.bus.nats.pulling import HEARTBEAT, Origin, Pull, create_consumer, origin_of
 from tidemill_common.bus.nats.wire import Wire
 from tidemill_common.contracts.contract import Contract
@@ -66,7 +66,7 @@ class _Reader(Generic[M]):
         self._last: Position | None = None
         """Where reading ends; None: it follows."""
         self._sequence = 0
-        self._buffer: deque[tuple[Origin, Msg]] = deque()
+        self._buffer: deque[tuple[Origin, Message]] = deque()
         self._woken = asyncio.Event()
         self._broken = False
         self._asked = False
@@ -125,7 +125,7 @@ class _Reader(Generic[M]):
             case _:
                 return {"deliver_policy": "by_start_sequence", "opt_start_seq": max(int(start), 1)}
 
-    def _take(self, message: Msg) -> None:
+    def _take(self, message: Message) -> None:
         origin = origin_of(message.reply)
         self._sequence += 1
         if origin.sequence != self._sequence:
@@ -188,7 +188,7 @@ class _Reader(Generic[M]):
             self._broken = True
             await asyncio.sleep(_PAUSE)
 
-    def _record(self, origin: Origin, message: Msg) -> Record[M] | None:
+    def _record(self, origin: Origin, message: Message) -> Record[M] | None:
         try:
             body = self._contract.decode(message.data)
         except InvalidMessageError as error:

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from tidemill_common.bus import Register
 from tidemill_common.bus.addresses import STATE
-from tidemill_common.bus.nats.wire import Headers, Wire
+from tidemill_common.bus.nats.wire import Wire
 from tidemill_common.errors import NotFoundError
 
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -36,7 +36,7 @@ class NatsRegisters:
 
     async def put(self, name: str, value: bytes, *, revision: int | None = None) -> int:
         """Set it; see `Registers.put`. The id makes a repeat after a broken connection the same put."""
-        headers: Headers = {"Nats-Msg-Id": f"put.{uuid4().hex}"}
+        headers = {"Nats-Msg-Id": f"put.{uuid4().hex}"}
         if revision is not None:
             headers[_EXPECTED] = str(revision)
         return (await self._wire.store(f"state.{name}", value, headers)).seq

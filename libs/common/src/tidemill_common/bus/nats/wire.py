@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from tidemill_common.bus.nats.direct import DirectClient
 from tidemill_common.bus.nats.faults import api_fault, library_fault, status_fault
+from tidemill_common.bus.nats.frames import Handler, Headers, Message
 from tidemill_common.errors import AccessDeniedError, OutcomeUnknownError, TidemillError, UnavailableError
 
 log = structlog.get_logger()
@@ -31,16 +30,12 @@ _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.5
 _LONGEST_TRY: Final = 2.0
 """Seconds that one try of a repeatable request may take; a lost answer costs no more than this."""
-_UNLIMITED: Final = 0
 _OWN_INBOX: Final = ""
 """Stands for the reply subject of the request itself, which answers it."""
 
-Headers = dict[str, str]
 
-
-@dataclass(slots=True)
-class _Waiting:
-    future: asyncio.Future[Msg]
+class _Waiting(NamedTuple):
+    future: asyncio.Future[Message]
     deadline: float
     subject: str
 
@@ -57,15 +52,10 @@ _STORED: Final = msgspec.json.Decoder(Stored)
 """A tenth of what `json.loads` takes of an append."""
 
 
-def has_status(message: Msg) -> bool:
-    """Whether this is a word of the server and not a Message."""
-    return bool(not message.data and message.headers and "Status" in message.headers)
-
-
 class Wire:
     """Requests, publishes and subscriptions on one connection. Opened and closed by `connection`."""
 
-    def __init__(self, client: Client, timeout: timedelta) -> None:
+    def __init__(self, client: DirectClient, timeout: timedelta) -> None:
         self._client = client
         self._timeout = timeout.total_seconds()
         self._loop = asyncio.get_running_loop()
@@ -141,14 +131,14 @@ class Wire:
 
     # --- requests ---
 
-    async def _answered(self, message: Msg) -> None:
+    def _answered(self, message: Message) -> None:
         waiting = self._waiting.get(message.subject[len(self._prefix) :])
         if waiting is not None and not waiting.future.done():
             waiting.future.set_result(message)
 
     async def request(
         self, subject: str, body: bytes = b"", *, headers: Headers | None = None, timeout: float | None = None
-    ) -> Msg:
+    ) -> Message:
         """The one answer to a message.
 
         Raises:
@@ -160,7 +150,7 @@ class Wire:
         if self._closed or not self._usable.is_set():
             await self._until_usable(subject, deadline)
         token = str(next(self._tokens))
-        future: asyncio.Future[Msg] = self._loop.create_future()
+        future: asyncio.Future[Message] = self._loop.create_future()
         self._waiting[token] = _Waiting(future, deadline, subject)
         try:
             reply = self._prefix + token
@@ -168,8 +158,8 @@ class Wire:
             message = await future
         finally:
             del self._waiting[token]
-        if message.headers and has_status(message):
-            raise status_fault(message.headers["Status"], message.headers.get("Description", ""), subject)
+        if (status := message.status) is not None:
+            raise status_fault(*status, subject)
         return message
 
     async def _until_usable(self, what: str, deadline: float) -> None:
@@ -183,13 +173,15 @@ class Wire:
 
     async def _publish(self, subject: str, body: bytes, reply: str, headers: Headers | None) -> None:
         try:
-            await self._client.publish(subject, body, reply, headers)
+            self._client.send(subject, reply, headers, body)
+            if self._client.is_congested:
+                await self._client.relieve()
         except Exception as error:
             raise library_fault(error, subject) from error
 
     async def repeat(
         self, subject: str, body: bytes, *, headers: Headers | None = None, timeout: float | None = None
-    ) -> Msg:
+    ) -> Message:
         """Like `request`, but tried again until the timeout: only for what is safe to repeat."""
         deadline = self._loop.time() + (self._timeout if timeout is None else timeout)
         pause = _FIRST_PAUSE
@@ -239,12 +231,10 @@ class Wire:
         """
         await self.request(_OWN_INBOX)
 
-    async def subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]]) -> Subscription:
-        """Hand each message to `handler`, one after the other."""
+    async def subscribe(self, subject: str, handler: Handler) -> Subscription:
+        """Hand each message to `handler`, one after the other, as it arrives."""
         try:
-            return await self._client.subscribe(
-                subject, cb=handler, pending_msgs_limit=_UNLIMITED, pending_bytes_limit=_UNLIMITED
-            )
+            return await self._client.listen(subject, handler)
         except Exception as error:
             raise library_fault(error, subject) from error
 
@@ -256,17 +246,15 @@ class Wire:
         """
         try:
             # The public `drain` uses flush, see `round_trip`; the public `unsubscribe` drops what is under way.
-            await self._client._send_unsubscribe(subscription._id)
+            await self._client.stop_sending(subscription)
             await self.round_trip()
-            while subscription.pending_msgs:
-                await asyncio.sleep(0)
         finally:
             await self.unsubscribe(subscription)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Receive nothing more; never fails, the connection may be gone."""
         try:
-            await subscription.unsubscribe()
+            await self._client.ignore(subscription)
         except Exception as error:  # noqa: BLE001  # closed already: then it is gone as well
             log.debug("unsubscribe failed", error=str(error))
 

@@ -1,0 +1,101 @@
+"""The only place that knows nats-py's inner names: a client whose messages skip its queues, tasks and awaits.
+
+nats-py keeps the connection, its pings and its reconnects. What is published goes into its outgoing buffer as one
+frame, and its flusher is woken once for all that is published in one turn of the loop. What is received goes straight
+from the read loop to the handler of its subscription. `tests/unit/common/bus/test_direct.py` fails when a name
+that is used here is gone from the version of nats-py that `requirements/runtime.in` fixes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from nats import errors as library
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.protocol.parser import Parser
+
+from tidemill_common.bus.nats.frames import Frames, Handler, Headers, publish_frame
+
+
+class DirectClient(Client):
+    """A nats-py connection for `Wire`: subscribe with `listen`, publish with `send`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._handlers: dict[bytes, Handler] = {}
+        self._ps = _DirectParser(self, Frames(self._handlers))
+
+    def send(self, subject: str, reply: str, headers: Headers | None, body: bytes) -> None:
+        """Publish one message; it leaves with all others of this turn of the loop.
+
+        Raises:
+            Error: The connection is closed, its buffer is full while it is broken, or the message is none.
+        """
+        if self.is_closed:
+            raise library.ConnectionClosedError
+        if len(body) > self._max_payload:
+            raise library.MaxPayloadError
+        frame = publish_frame(subject, reply, headers, body)
+        connected = self.is_connected
+        if not connected and len(frame) + self._pending_data_size > self._max_pending_size:
+            raise library.OutboundBufferLimitError
+        self._pending.append(frame)
+        self._pending_data_size += len(frame)
+        if connected:
+            self._wake_flusher()
+
+    def _wake_flusher(self) -> None:
+        queue = self._flush_queue
+        if queue is not None and queue.empty():
+            queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether more waits to be sent than may: `relieve` before the next `send`."""
+        return self._pending_data_size > self._max_pending_size
+
+    async def relieve(self) -> None:
+        """Return when the server has taken what waits, or does not take it in time."""
+        await self._flush_pending(force_flush=True)
+
+    async def listen(self, subject: str, handler: Handler) -> Subscription:
+        """Hand each message to `handler`, also after a reconnect; ended by `ignore`."""
+        number = b"%d" % (self._sid + 1)
+        self._handlers[number] = handler
+        try:
+            return await self.subscribe(subject)
+        except BaseException:
+            del self._handlers[number]
+            raise
+
+    async def stop_sending(self, subscription: Subscription) -> None:
+        """Tell the server to send no more on it; what is under way is still handed over."""
+        await self._send_unsubscribe(subscription._id)
+
+    async def ignore(self, subscription: Subscription) -> None:
+        """End a subscription, and hand over nothing more."""
+        self._handlers.pop(b"%d" % subscription._id, None)
+        await subscription.unsubscribe()
+
+
+class _DirectParser(Parser):
+    """Leaves to nats-py what is not a message."""
+
+    def __init__(self, client: DirectClient, frames: Frames) -> None:
+        self._frames = frames
+        super().__init__(client)
+
+    def reset(self) -> None:
+        """Begin with another connection."""
+        super().reset()
+        self._frames.clear()
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Take what was read from the server."""
+        try:
+            for line in self._frames.feed(data):
+                await super().parse(line)
+                self.buf.clear()
+        except (ValueError, IndexError) as error:
+            raise library.ProtocolError from error

@@ -1,0 +1,103 @@
+"""What the bus needs of nats-py's inner names is there, in the version that is fixed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from nats import errors as library
+from nats.aio.client import Client
+from nats.protocol.parser import Parser
+
+from tidemill_common.bus.nats.direct import DirectClient
+from tidemill_common.bus.nats.frames import Message
+
+REQUIREMENTS = Path(__file__).parents[4] / "requirements" / "runtime.in"
+ATTRIBUTES = ("_flush_queue", "_max_pending_size", "_pending", "_pending_data_size", "_ps", "_sid", "_status")
+METHODS = {
+    "_flush_pending": ["self", "force_flush"],
+    "_flusher": ["self"],
+    "_read_loop": ["self"],
+    "_send_unsubscribe": ["self", "sid", "limit"],
+}
+
+
+def test_the_version_of_nats_py_is_fixed() -> None:
+    found = re.search(r"^nats-py==(\S+)$", REQUIREMENTS.read_text(), re.MULTILINE)
+    assert found is not None
+    assert found[1] == version("nats-py")
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_nats_py_still_has_the_attribute(name: str) -> None:
+    assert hasattr(Client(), name)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_nats_py_still_has_the_method(name: str) -> None:
+    method = getattr(Client, name)
+    assert inspect.iscoroutinefunction(method)
+    assert list(inspect.signature(method).parameters) == METHODS[name]
+
+
+def test_the_read_loop_still_feeds_the_parser() -> None:
+    assert "await self._ps.parse(" in inspect.getsource(Client._read_loop)
+    assert list(inspect.signature(Parser.parse).parameters) == ["self", "data"]
+
+
+def test_the_flusher_still_writes_what_is_pending_when_woken() -> None:
+    source = inspect.getsource(Client._flusher)
+    assert "await self._flush_queue.get()" in source
+    assert "writelines(self._pending" in source
+
+
+class _Connected(DirectClient):
+    """As if a server were there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._status = Client.CONNECTED
+        self._flush_queue = asyncio.Queue()
+
+
+async def test_all_of_one_turn_leaves_with_one_flush() -> None:
+    client = _Connected()
+    client.send("a", "", None, b"1")
+    client.send("b", "r", None, b"2")
+    assert client._flush_queue is not None
+    assert client._flush_queue.qsize() == 1
+    assert client._pending == [b"PUB a  1\r\n1\r\n", b"PUB b r 1\r\n2\r\n"]
+    assert client._pending_data_size == sum(map(len, client._pending))
+
+
+async def test_what_is_larger_than_the_server_takes_is_refused() -> None:
+    with pytest.raises(library.MaxPayloadError):
+        _Connected().send("a", "", None, b"." * (1024 * 1024 + 1))
+
+
+async def test_a_closed_connection_takes_nothing() -> None:
+    client = _Connected()
+    client._status = Client.CLOSED
+    with pytest.raises(library.ConnectionClosedError):
+        client.send("a", "", None, b"")
+
+
+async def test_a_broken_connection_keeps_no_more_than_its_buffer() -> None:
+    client = _Connected()
+    client._status = Client.RECONNECTING
+    client._max_pending_size = 20
+    client.send("a", "", None, b"1")
+    with pytest.raises(library.OutboundBufferLimitError):
+        client.send("a", "", None, b"2")
+
+
+async def test_the_parser_hands_messages_over_and_leaves_the_rest_to_nats_py() -> None:
+    client, taken = _Connected(), list[Message]()
+    client._handlers[b"1"] = taken.append
+    with pytest.raises(library.ProtocolError):
+        await client._ps.parse(b"MSG a 1 1\r\nx\r\n+OK\r\nMSG b 1 1\r\ny\r\nNONSENSE\r\n")
+    assert [(message.subject, message.data) for message in taken] == [("a", b"x"), ("b", b"y")]
