@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
+from typing import Final
 
 from tidemill_common.bus import Backlog
 from tidemill_common.contracts.contract import ServiceName
@@ -25,6 +27,7 @@ from tidemill_scheduler.domain.ledger import Ledger
 from tidemill_scheduler.domain.moves import Moves, Standing
 from tidemill_scheduler.domain.snapshot import (
     Blocked,
+    Needs,
     Outlook,
     Plan,
     Snapshot,
@@ -40,8 +43,9 @@ def plan(snapshot: Snapshot) -> Plan:
     ledger, stops = Ledger(snapshot), list[Stop]()
     standings = _standings(snapshot)
     _place_workers(snapshot, standings, ledger, stops)
+    startable: dict[tuple[str, int, int], bool] = {}
     for standing in standings.values():
-        _set_demand(standing, snapshot)
+        _set_demand(standing, snapshot, startable)
     order = fill(
         [standing.demand for standing in standings.values()],
         snapshot.pools,
@@ -60,7 +64,7 @@ def plan(snapshot: Snapshot) -> Plan:
 
 def _standings(snapshot: Snapshot) -> dict[ServiceName, Standing]:
     """Active Services: those with backlog, Workers or a `min_scale`, by name so that equal rounds are equal."""
-    active = {*snapshot.backlog, *snapshot.warm, *(worker.service for worker in snapshot.workers)}
+    active = {*snapshot.backlog, *snapshot.warm, *map(_SERVICE, snapshot.workers)}
     services = snapshot.services
     names = sorted(name for name in active if name in services)
     return {name: Standing(services[name], index) for index, name in enumerate(names)}
@@ -70,26 +74,30 @@ def _place_workers(
     snapshot: Snapshot, standings: dict[ServiceName, Standing], ledger: Ledger, stops: list[Stop]
 ) -> None:
     """Hand each Worker to its Service; those of no Service, or of an old revision, drain."""
+    draining = WorkerState.DRAINING
     for worker in snapshot.workers:
         standing = standings.get(worker.service)
-        if worker.state is WorkerState.DRAINING:
+        if standing is not None and worker.state is not draining and worker.revision == standing.needs.revision:
+            standing.kept.append(worker)
+        elif worker.state is draining:
             if standing is not None:
                 standing.leaving.append(worker)
         elif standing is None:
             ledger.drain(worker)
             stops.append(Stop(worker.id, worker.service, StopReason.REMOVED))
-        elif worker.revision != standing.needs.revision:
+        else:
             standing.leaving.append(worker)
             ledger.drain(worker)
             stops.append(Stop(worker.id, worker.service, StopReason.OUTDATED))
-        else:
-            standing.kept.append(worker)
 
 
-_NOTHING = Backlog()
+_SERVICE: Final = attrgetter("service")
+_STARTED_AT: Final = attrgetter("started_at")
+_NOTHING: Final = Backlog()
 
 
-def _set_demand(standing: Standing, snapshot: Snapshot) -> None:
+def _set_demand(standing: Standing, snapshot: Snapshot, startable: dict[tuple[str, int, int], bool]) -> None:
+    """What the Service asks for. `startable` remembers the answers of this round, which many Services share."""
     needs, demand = standing.needs, standing.demand
     backlog = snapshot.backlog.get(needs.service, _NOTHING)
     standing.by_backlog = -(-(backlog.interactive + backlog.batch) // needs.slots)
@@ -100,19 +108,21 @@ def _set_demand(standing: Standing, snapshot: Snapshot) -> None:
     _set_rank(standing, snapshot)
     if desired == 0 and not (standing.by_backlog or needs.min_scale):
         return
-    if not _can_ever_start(standing, snapshot):
+    size = (needs.owner, demand.cpu, demand.memory)
+    can_start = startable.get(size)
+    if can_start is None:
+        can_start = startable[size] = _can_ever_start(needs, snapshot)
+    if desired == 0 or not can_start:
         demand.wanted, standing.blocked = 0, Blocked.TOO_LARGE
     elif needs.service in snapshot.failures:
         _hold_back(standing, snapshot)
 
 
-def _can_ever_start(standing: Standing, snapshot: Snapshot) -> bool:
-    needs = standing.needs
+def _can_ever_start(needs: Needs, snapshot: Snapshot) -> bool:
     cpu, memory = needs.cpu_millicores, needs.memory_bytes
     quota = snapshot.quotas.get(needs.owner, snapshot.default_quota)
     return (
-        standing.desired > 0
-        and (quota.cpu_millicores is None or cpu <= quota.cpu_millicores)
+        (quota.cpu_millicores is None or cpu <= quota.cpu_millicores)
         and (quota.memory_bytes is None or memory <= quota.memory_bytes)
         and (quota.workers is None or quota.workers > 0)
         and any(pool.holds(cpu, memory) for pool in snapshot.pools)
@@ -143,7 +153,7 @@ def _set_rank(standing: Standing, snapshot: Snapshot) -> None:
 
 
 def _holding(workers: Sequence[Worker], snapshot: Snapshot) -> tuple[int, float]:
-    since = min(worker.started_at for worker in workers)
+    since: datetime = min(map(_STARTED_AT, workers))
     is_over = snapshot.now - since >= snapshot.turn
     return (HELD, -since.timestamp()) if is_over else (HOLDS, since.timestamp())
 
