@@ -34,7 +34,7 @@ async def test_work_starts_workers_and_idleness_ends_them(world: Platform) -> No
     await until(lambda: _is_empty(world, "zero"), "the work is done")
     await until(lambda: not world.workers("zero"), "the workers are gone")
 
-    assert not list((world.directory / "workspaces").iterdir())
+    await until(lambda: not list((world.directory / "workspaces").iterdir()), "no workspace is left")
 
 
 async def test_min_scale_workers_are_there_before_any_work(world: Platform) -> None:
