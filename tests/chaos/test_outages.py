@@ -21,7 +21,7 @@ from tests.embedded import Platform, names, running_platform, wait_for
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 FILES: Final = 10 * int(os.environ.get("TIDEMILL_CHAOS_FILES", "500"))
-OUTAGE_SECONDS: Final = float(os.environ.get("TIDEMILL_CHAOS_OUTAGE", "15"))
+OUTAGE_SECONDS: Final = float(os.environ.get("TIDEMILL_CHAOS_OUTAGE", "60"))
 
 
 @pytest.fixture(scope="module")
