@@ -11,7 +11,9 @@ import pytest
 
 from tests.unit.storage_bridge.samples import append, define, known_events, memory_bus
 from tidemill_common.bus import Bus
+from tidemill_common.contracts.contract import InvocationId, ServiceName
 from tidemill_common.contracts.event import ArtifactRef, EventReceived
+from tidemill_common.contracts.invocation import Change, InvocationChanged, changed_subject
 from tidemill_common.contracts.service import ServiceDefined
 from tidemill_common.errors import NotFoundError
 from tidemill_common.storage import ObjectInfo, ObjectStore
@@ -99,6 +101,37 @@ async def test_objects_from_before_the_service_are_left_alone_unless_asked(place
     (event,) = await known_events(place.bus)
     assert (event.service, event.subject) == ("ocr", "in/old")
     assert (await place.reconciler.service("ocr", Wish(backfill=True))).missing == 0
+
+
+async def test_a_backfill_runs_a_new_service_on_objects_that_others_had_before(place: Place) -> None:
+    await define(place.bus, "hash", "data/in", at=place.now - HOUR)
+    await place.store.put("data/in/old", b"x")
+    assert (await place.reconciler.service("hash", Wish())).submitted == 1
+    await define(place.bus, "ocr", "data/in", at=datetime.now(UTC) + HOUR)
+    assert (await place.reconciler.service("ocr", Wish())).missing == 0
+    report = await place.reconciler.service("ocr", Wish(backfill=True))
+    assert (report.missing, report.submitted) == (1, 1)
+    assert [(event.service, event.subject) for event in await known_events(place.bus)] == [
+        (None, "in/old"),
+        ("ocr", "in/old"),
+    ]
+    assert (await place.reconciler.service("ocr", Wish(backfill=True))).missing == 0
+
+
+async def test_a_backfill_leaves_alone_what_the_service_was_run_for(place: Place) -> None:
+    await define(place.bus, "ocr", "data/in", at=datetime.now(UTC) + HOUR)  # as after an update: Events are older
+    info = await place.store.put("data/in/old", b"x")
+    artifact = ArtifactRef(path="data/in/old", etag=info.etag, size=1)
+    record = InvocationChanged(
+        invocation_id=InvocationId("i"),
+        service=ServiceName("ocr"),
+        change=Change.REQUESTED,
+        at=datetime.now(UTC) + HOUR,
+        input=artifact,
+    )
+    await place.bus.log.append(changed_subject(Change.REQUESTED), record, key="ocr")
+    known = await place.reconciler.service("ocr", Wish(backfill=True, dry_run=True))
+    assert (known.listed, known.missing) == (1, 0)
 
 
 async def test_since_narrows_what_is_compared(place: Place) -> None:

@@ -26,7 +26,7 @@ from tidemill_storage_bridge.domain.gaps import KnownObjects, Memory, outermost,
 from tidemill_storage_bridge.domain.triggers import WatchedFolder
 from tidemill_storage_bridge.metrics import RECONCILED
 from tidemill_storage_bridge.ports import Clock, Publish, Stores, utc_now
-from tidemill_storage_bridge.recorded import RecordedObjects
+from tidemill_storage_bridge.recorded import RecordedObjects, RequestedObjects
 from tidemill_storage_bridge.sources.s3_listing import Listed, list_folder, listing_source
 from tidemill_storage_bridge.sources.seaweedfs import seaweedfs_source
 
@@ -73,8 +73,16 @@ class _Comparison:
 
     watchers: Sequence[_Watcher]
     recorded: RecordedObjects
+    requested: RequestedObjects | None
+    """For a backfill: what the asking Service was run for already."""
     wish: Wish
     report: Report
+
+    def known_for(self, event: EventReceived) -> KnownObjects:
+        """What makes an Event needless: for one Service, that it was run; else that EVENTS knows the object."""
+        if event.service is not None and self.requested is not None:
+            return self.requested.known
+        return self.recorded.known
 
 
 class Reconciler:
@@ -160,11 +168,12 @@ class Reconciler:
         first = watchers[0]
         provider = first.input.storage_provider
         recorded = await self._recorded(watchers, wish)
+        requested = await self._requested(first, wish)
         source = seaweedfs_source(provider) if provider in self._streamed else listing_source(provider)
         async with self._stores.open(provider, first.service) as store:
             for path in outermost(watcher.input.path for watcher in watchers):
                 objects = list_folder(store, path, provider=provider, source=source)
-                await self._compare_folder(objects, _Comparison(watchers, recorded, wish, report))
+                await self._compare_folder(objects, _Comparison(watchers, recorded, requested, wish, report))
 
     async def _compare_folder(self, objects: AsyncIterator[Listed], comparison: _Comparison) -> None:
         batch: list[EventReceived] = []
@@ -184,14 +193,23 @@ class Reconciler:
         await recorded.read_on()
         return recorded
 
+    async def _requested(self, watcher: _Watcher, wish: Wish) -> RequestedObjects | None:
+        if not wish.backfill:
+            return None
+        requested = RequestedObjects(self._log, watcher.service, watcher.input.bucket)
+        await requested.read_on()
+        return requested
+
     def _missing(self, listed: Listed, comparison: _Comparison) -> EventReceived | None:
         """The Event to submit for a listed object; None: none is needed."""
         wish, known = comparison.wish, comparison.recorded.known
         event, modified = listed.event, listed.info.modified
         assert event.artifact is not None
         matching = [watcher for watcher in comparison.watchers if watcher.input.matches(event.artifact)]
-        if not matching or self._is_too_young(event, modified) or _is_known(event, known):
+        if not matching or self._is_too_young(event, modified):
             return None
+        if _is_known(event, known):
+            return _never_run(event, matching[0].service, comparison)
         if any((since := _from(watcher, wish)) is not None and modified >= since for watcher in matching):
             return event
         if wish.backfill and (wish.since is None or modified >= wish.since):
@@ -210,7 +228,9 @@ class Reconciler:
         if not batch:
             return
         await comparison.recorded.read_on()
-        missing = [event for event in batch if not _is_known(event, comparison.recorded.known)]
+        if comparison.requested is not None:
+            await comparison.requested.read_on()
+        missing = [event for event in batch if not _is_known(event, comparison.known_for(event))]
         batch.clear()
         comparison.report.missing += len(missing)
         if comparison.wish.dry_run:
@@ -226,6 +246,16 @@ class Reconciler:
 
 def _is_known(event: EventReceived, known: KnownObjects) -> bool:
     return event.artifact is not None and known.has(event.artifact, modified=event.time)
+
+
+def _never_run(event: EventReceived, definition: ServiceDefined, comparison: _Comparison) -> EventReceived | None:
+    """For an object that EVENTS knows: the Event of a backfill, if it was there before the Service; else None."""
+    wish, requested = comparison.wish, comparison.requested
+    if requested is None or _is_known(event, requested.known):
+        return None
+    if wish.since is not None and event.time < wish.since:
+        return None
+    return _for_one(event, definition)
 
 
 def _from(watcher: _Watcher, wish: Wish) -> datetime | None:

@@ -23,9 +23,12 @@ class KnownObjects:
 
     def add(self, event: EventReceived) -> None:
         """Note one Event; those about nothing stored, or about removals, say nothing about content."""
-        if event.artifact is None or event.type == OBJECT_REMOVED:
-            return
-        key, time = _key(event.artifact, event.artifact.etag), _microseconds(event.time)
+        if event.artifact is not None and event.type != OBJECT_REMOVED:
+            self.note(event.artifact, event.time)
+
+    def note(self, artifact: ArtifactRef, at: datetime) -> None:
+        """Note that this content was told of at that time."""
+        key, time = _key(artifact, artifact.etag), _microseconds(at)
         if time > self._newest.get(key, -1):
             self._newest[key] = time
 
