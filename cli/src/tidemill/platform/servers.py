@@ -80,12 +80,12 @@ class NatsServer:
         """Write the configuration file and return the command line."""
         self.directory.mkdir(parents=True, exist_ok=True)
         config = self.directory / "nats.conf"
-        sync = "sync_interval: always" if self.sync_always else ""
+        sync = "  sync_interval: always\n" if self.sync_always else ""
         text = (
             f'host: "{_LOOPBACK}"\nport: {self.port}\nhttp: "{_LOOPBACK}:{self.monitor_port}"\n'
             f"server_name: tidemill\nmax_payload: 1MB\n"
-            f'jetstream {{ store_dir: "{self.directory / "jetstream"}" {sync}\n'
-            "  limits { default_max_consumers: 100000 } }\n"
+            f'jetstream {{\n  store_dir: "{self.directory / "jetstream"}"\n{sync}'
+            "  limits { default_max_consumers: 100000 }\n}\n"
         )
         if self.users:
             rows = "\n".join(
