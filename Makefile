@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := libs/common services/gateway services/storage-bridge services/scheduler services/supervisor cli
 SOURCES := libs services cli tests
 
 .DEFAULT_GOAL := help

@@ -16,7 +16,7 @@ from typing import Final
 import httpx
 import pytest
 
-from tests.servers import Running
+from tests.servers import Running, nats_server
 from tidemill.platform.servers import free_port
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.contracts.event import RECEIVED
@@ -134,7 +134,5 @@ async def test_no_acknowledged_event_is_lost_although_the_bridge_is_killed(tmp_p
 
 
 async def test_the_check_fails_for_a_bridge_that_acknowledges_before_it_appends(tmp_path: Path) -> None:
-    from tests.servers import nats_server  # a server of its own: EVENTS of the other test must not be there
-
-    with nats_server(tmp_path) as server:
+    with nats_server(tmp_path) as server:  # of its own: EVENTS of the other test must not be there
         assert await lost("tests.chaos.hasty_bridge", tmp_path, server) != set()
