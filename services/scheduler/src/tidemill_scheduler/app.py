@@ -53,7 +53,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 async def _schedule(
-    settings: Settings, bus: Bus, launcher: ProcessLauncher, metrics: Metrics, stopping: asyncio.Event
+    settings: Settings, bus: Bus, launcher: Launcher, metrics: Metrics, stopping: asyncio.Event
 ) -> None:
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     catalogue, policy = Catalogue(), policy_of(settings)
@@ -82,6 +82,7 @@ async def _schedule(
         work=scheduling.follow_work(bus.live),
         reports=scheduling.follow_reports(bus.live),
         exits=scheduling.follow_exits(),
+        notices=scheduling.follow_notices(bus.live),
         rounds=scheduling.run(),
     ):
         log.info("scheduler ready", holder=holder, pool=policy.pool)
@@ -115,7 +116,7 @@ async def _have_ended(launcher: Launcher, timeout: timedelta) -> bool:
     return not launcher.workers()
 
 
-def launcher_of(settings: Settings) -> ProcessLauncher:
+def launcher_of(settings: Settings) -> Launcher:
     """The launcher that the settings name."""
     return ProcessLauncher(
         command=settings.worker.command,

@@ -1,4 +1,4 @@
-"""Definitions of all Services, followed; only what planning needs of them is kept."""
+"""Definitions of all Services, followed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import structlog
 
 from tidemill_common.bus import Log, Position, Record
 from tidemill_common.contracts.contract import ServiceName
-from tidemill_common.contracts.service import DEFINED, ServiceDefined
+from tidemill_common.contracts.service import DEFINED, Service, ServiceDefined
 from tidemill_common.errors import InvalidInputError
 from tidemill_scheduler.domain.snapshot import Needs, needs_of
 
@@ -20,6 +20,8 @@ class Catalogue:
 
     def __init__(self) -> None:
         self.services: dict[ServiceName, Needs] = {}
+        self.definitions: dict[ServiceName, Service] = {}
+        """What launchers start Workers from; of the same Services."""
         self.warm: dict[ServiceName, None] = {}
         """Those with a `min_scale`."""
         self.removed: set[ServiceName] = set()
@@ -48,6 +50,7 @@ class Catalogue:
         """Replace what is known of one Service."""
         name = defined.name
         self.services.pop(name, None)
+        self.definitions.pop(name, None)
         self.warm.pop(name, None)
         self.invalid.pop(name, None)
         self.removed.discard(name)
@@ -61,5 +64,6 @@ class Catalogue:
             self.invalid[name] = str(error)
             return
         self.services[name] = needs
+        self.definitions[name] = defined.service
         if needs.min_scale:
             self.warm[name] = None

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Protocol
 
 from tidemill_common.contracts.contract import ServiceName, WorkerId
+from tidemill_common.contracts.service import Service
+from tidemill_scheduler.domain.snapshot import Pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,15 +26,32 @@ class WorkerSpec:
     memory_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a Worker ended or cannot run, in the words of what runs it."""
+
+    reason: str
+    """One word of its vocabulary: `OOMKilled`, `Evicted`, `ImagePullBackOff`, `Unschedulable`, …"""
+    message: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}" if self.message else self.reason
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningWorker:
     """A Worker that was started and has not ended."""
 
     spec: WorkerSpec
     started_at: datetime
+    """Since when it could run: a Worker that is pending has not begun."""
     is_draining: bool = False
     is_adopted: bool = False
     """An earlier scheduler process started it."""
+    is_pending: bool = False
+    """It waits for room or for its image, so its silence says nothing."""
+    trouble: Cause | None = None
+    """What keeps it from running, as long as that may pass by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +66,16 @@ class WorkerEnded:
     signal: int | None = None
     last_line: str = ""
     """Last line of its output."""
+    cause: Cause | None = None
+    """What its platform says; None: nothing beyond the exit code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerNotice:
+    """User code's container has ended under a Worker that has not: the Worker is told why (`live.cause`)."""
+
+    spec: WorkerSpec
+    cause: Cause
 
 
 class Launcher(Protocol):
@@ -56,8 +85,8 @@ class Launcher(Protocol):
         """Find the Workers that earlier scheduler processes started; clean up after those that ended meanwhile."""
         ...
 
-    async def start(self, worker: WorkerSpec) -> None:
-        """Start the Worker; starting it twice is the same as starting it once.
+    async def start(self, worker: WorkerSpec, service: Service) -> None:
+        """Start the Worker of this definition; starting it twice is the same as starting it once.
 
         Raises:
             UnavailableError: It could not be started now; says why.
@@ -78,4 +107,16 @@ class Launcher(Protocol):
 
     def exits(self) -> AsyncIterator[WorkerEnded]:
         """Each Worker's end, once, as it happens; for one reader."""
+        ...
+
+    def notices(self) -> AsyncIterator[WorkerNotice]:
+        """What Workers should know of their user code's containers, as it happens; for one reader."""
+        ...
+
+    def pool(self) -> Pool | None:
+        """What is there to fill now; None: as the settings say."""
+        ...
+
+    async def close(self) -> None:
+        """Stop watching. Workers go on; the next scheduler process adopts them."""
         ...

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from tidemill_common.bus import Backlog, Live, WorkQueue
-from tidemill_common.contracts.contract import ServiceName, WorkerId
+from tidemill_common.contracts.contract import ServiceName, WorkerId, subject_token
 from tidemill_common.errors import TransientError
 from tidemill_scheduler.activity import Activity
 from tidemill_scheduler.catalogue import Catalogue
@@ -28,6 +28,11 @@ from tidemill_scheduler.status import StatusBoard
 log = structlog.get_logger()
 WORK: Final = "live.work.*"
 REPORTS: Final = "live.worker.*.*"
+
+
+def cause_subject(worker: WorkerSpec) -> str:
+    """Where a Worker hears why its user code's container ended."""
+    return f"live.cause.{subject_token(worker.service)}.{subject_token(worker.id)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +109,12 @@ class Scheduling:
             self.note_end(ended, datetime.now(UTC))
             self.wake()
 
+    async def follow_notices(self, live: Live) -> None:
+        """Tell Workers why their user code's container ended, and remember it for the Service."""
+        async for notice in self._launcher.notices():
+            body = json.dumps({"reason": notice.cause.reason, "message": notice.cause.message}).encode()
+            await live.publish(cause_subject(notice.spec), body)
+
     async def round(self) -> None:
         """One look, one plan, and what follows from it.
 
@@ -130,6 +141,8 @@ class Scheduling:
         if ended.was_draining:
             return
         reason = failure_reason(ended.exit_code, signal=ended.signal, was_ready=was_ready, last_line=ended.last_line)
+        if ended.cause is not None:
+            reason = str(ended.cause)
         if reason is not None:
             self._fail(service, reason, now)
         elif was_ready:
@@ -174,7 +187,7 @@ class Scheduling:
         policy = self._policy
         return Snapshot(
             now=now,
-            pools=(policy.pool,),
+            pools=(self._launcher.pool() or policy.pool,),
             services=self._catalogue.services,
             backlog=backlog,
             workers=workers,
@@ -207,7 +220,7 @@ class Scheduling:
             since = max(running.started_at, self._heard_since)
             spec = running.spec
             silent = not self._activity.has_reported(spec.id) and now - since >= self._policy.start_timeout
-            if silent and not running.is_draining:
+            if silent and not running.is_draining and not running.is_pending:
                 timeout = self._policy.start_timeout.total_seconds()
                 self._fail(spec.service, f"Worker did not report within {timeout:g} s", now)
                 await self._launcher.kill(spec.id)
@@ -248,7 +261,7 @@ class Scheduling:
         log.info("worker started", worker=spec.id, service=spec.service, reason=start.reason.value)
         self._metrics.starts.labels(start.reason.value).inc()
         try:
-            await self._launcher.start(spec)
+            await self._launcher.start(spec, self._catalogue.definitions[start.service])
         except TransientError as error:
             self._fail(start.service, str(error), now)
 

@@ -19,7 +19,9 @@ from typing import Final
 import structlog
 
 from tidemill_common.contracts.contract import WorkerId
+from tidemill_common.contracts.service import Service
 from tidemill_common.errors import UnavailableError
+from tidemill_scheduler.domain.snapshot import Pool
 from tidemill_scheduler.launchers.processes import (
     MARK,
     ProcessId,
@@ -30,7 +32,7 @@ from tidemill_scheduler.launchers.processes import (
 )
 from tidemill_scheduler.launchers.records import WorkerRecord, WorkerRecords
 from tidemill_scheduler.launchers.worker_logs import WorkerLogs
-from tidemill_scheduler.ports import RunningWorker, WorkerEnded, WorkerSpec
+from tidemill_scheduler.ports import RunningWorker, WorkerEnded, WorkerNotice, WorkerSpec
 
 log = structlog.get_logger()
 _INHERITED: Final = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -81,7 +83,7 @@ class ProcessLauncher:
             if record.spec.id not in self._children:
                 await self._adopt(record)
 
-    async def start(self, worker: WorkerSpec) -> None:
+    async def start(self, worker: WorkerSpec, service: Service) -> None:
         """Start it in a session of its own; one that runs already is left alone.
 
         Raises:
@@ -128,6 +130,15 @@ class ProcessLauncher:
         """Each Worker's end."""
         while True:
             yield await self._ended.get()
+
+    async def notices(self) -> AsyncIterator[WorkerNotice]:
+        """None: user code has no container of its own."""
+        await asyncio.Event().wait()
+        yield  # type: ignore[misc]  # never reached; makes this a generator
+
+    def pool(self) -> Pool | None:
+        """This machine, as the settings say."""
+        return None
 
     async def close(self) -> None:
         """Stop watching. Workers go on; the next scheduler process adopts them."""
