@@ -7,10 +7,8 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -18,21 +16,19 @@ import structlog
 from tidemill_common.bus import Bus, StreamAction, Streams
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.lifecycle import background
-from tidemill_common.settings import BusSettings
 from tidemill_scheduler.catalogue import Catalogue
 from tidemill_scheduler.domain.snapshot import Pool
-from tidemill_scheduler.launchers.process import ProcessLauncher
+from tidemill_scheduler.launchers.opening import launcher_of
 from tidemill_scheduler.leadership import LeaderLease
 from tidemill_scheduler.machine import usable_memory_bytes, usable_millicores
 from tidemill_scheduler.metrics import Metrics, metrics_server
 from tidemill_scheduler.ports import Launcher
 from tidemill_scheduler.scheduling import Policy, Scheduling
-from tidemill_scheduler.settings import Settings, WorkerSettings
+from tidemill_scheduler.settings import Settings
 from tidemill_scheduler.status import StatusBoard
 
 log = structlog.get_logger()
 POOL: Final = "local"
-_PREFIX: Final = "TIDEMILL_SUPERVISOR_"
 
 
 async def run(settings: Settings, stopping: asyncio.Event) -> None:
@@ -116,17 +112,6 @@ async def _have_ended(launcher: Launcher, timeout: timedelta) -> bool:
     return not launcher.workers()
 
 
-def launcher_of(settings: Settings) -> Launcher:
-    """The launcher that the settings name."""
-    return ProcessLauncher(
-        command=settings.worker.command,
-        environment=worker_environment(settings),
-        state_dir=settings.state_dir.absolute(),
-        workspace_root=settings.workspace_root.absolute(),
-        log_dir=settings.log_dir.absolute() / "workers",
-    )
-
-
 def policy_of(settings: Settings) -> Policy:
     """What the operator decided, with this machine's size where he did not."""
     cpu = settings.pool.cpu_millicores or usable_millicores()
@@ -146,40 +131,3 @@ def policy_of(settings: Settings) -> Policy:
         plan_interval=settings.plan_interval,
         min_gap=settings.min_gap,
     )
-
-
-def worker_environment(settings: Settings) -> Mapping[str, str]:
-    """A Worker's settings, without what differs from one to the next, and without any secret."""
-    return {
-        **bus_environment(settings.bus, settings.worker, settings.state_dir.absolute()),
-        f"{_PREFIX}SECRETS_DIR": str(settings.secrets_dir.absolute()),
-        f"{_PREFIX}TELEMETRY__LOG_LEVEL": settings.telemetry.log_level,
-        f"{_PREFIX}TELEMETRY__LOG_FORMAT": settings.telemetry.log_format,
-        f"{_PREFIX}DRAIN_TIMEOUT": f"PT{settings.worker.drain_timeout.total_seconds():.0f}S",
-        **settings.worker.environment,
-    }
-
-
-def bus_environment(bus: BusSettings, worker: WorkerSettings, state_dir: Path) -> dict[str, str]:
-    """How Workers reach the bus: the scheduler's way, with their own identity if they have one."""
-    handed_on = bus.model_dump(mode="json", exclude={"password", "password_file", "user"}, exclude_unset=True)
-    environment = {f"{_PREFIX}BUS__{name.upper()}": str(value) for name, value in handed_on.items()}
-    environment[f"{_PREFIX}BUS__URL"] = bus.url
-    user = worker.bus_user or bus.user
-    password_file = worker.bus_password_file if worker.bus_user else _password_file(bus, state_dir)
-    if user is not None:
-        environment[f"{_PREFIX}BUS__USER"] = user
-    if password_file is not None:
-        environment[f"{_PREFIX}BUS__PASSWORD_FILE"] = str(password_file.absolute())
-    return environment
-
-
-def _password_file(bus: BusSettings, state_dir: Path) -> Path | None:
-    """The password as a file: a variable would be seen by everybody on the machine."""
-    if bus.password_file is not None or bus.password is None:
-        return bus.password_file
-    path = state_dir / "bus-password"
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(bus.password.get_secret_value())
-    return path
