@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -34,6 +35,9 @@ class BusSettings(Group):
     password: SecretStr | None = None
     password_file: Path | None = None
     """The password as a mounted file; wins over `password`."""
+    credentials_file: Path | None = None
+    """NATS credentials (`.creds`: a JWT and its key), for a server in operator mode; wins over `user`. The file is read
+    again at each connect, so an identity that expires is renewed by writing it anew."""
     durability: Durability = Durability.PROCESS
     replicas: int = Field(default=1, ge=1, le=5)
     shards: int = Field(default=4, ge=1, le=64)
@@ -56,6 +60,23 @@ class BusSettings(Group):
     dead_max_bytes: int = 512 * 1024**2
     """Retention: under these a busy machine's disk does not grow for ever. EVENTS refuses when full (`discard new`);
     LIFECYCLE, LOGS and DEAD drop their oldest, and the accounts say how many."""
+
+
+_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where every pod finds its own: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/"""
+
+
+class SecretsSettings(Group):
+    """Where SecretRecords are kept. With `files`, the component's `secrets_dir`; the rest is for `kubernetes`."""
+
+    kind: Literal["files", "kubernetes"] = "files"
+    namespace: str | None = None
+    """Where the Secrets are: the Workers' namespace; None: this pod's own."""
+    server: str = "https://kubernetes.default.svc"
+    """The API server, as every pod can reach it."""
+    token_file: Path = _ACCOUNT / "token"
+    ca_file: Path = _ACCOUNT / "ca.crt"
+    namespace_file: Path = _ACCOUNT / "namespace"
 
 
 class TelemetrySettings(Group):

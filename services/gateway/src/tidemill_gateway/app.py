@@ -22,7 +22,8 @@ from tidemill_common.bus.streams import ensure_streams
 from tidemill_common.contracts.service import DEFAULT_PROVIDER
 from tidemill_common.errors import InvalidInputError
 from tidemill_common.lifecycle import background
-from tidemill_common.secrets import PLATFORM, FileSecretStore, SecretStore
+from tidemill_common.secrets import PLATFORM, SecretStore
+from tidemill_common.secrets.opening import open_secrets
 from tidemill_common.storage import ObjectStore
 from tidemill_common.storage.opening import open_store
 from tidemill_gateway.access_log import AccessLog
@@ -91,7 +92,7 @@ async def open_dependencies(settings: Settings, stopping: asyncio.Event) -> Asyn
         await ensure_streams(bus)
         engine = await stack.enter_async_context(open_database(settings.database_url))
         await upgrade(engine)
-        secrets = FileSecretStore(settings.secrets_dir)
+        secrets = await stack.enter_async_context(open_secrets(settings.secrets, settings.secrets_dir))
         store = await stack.enter_async_context(open_store(DEFAULT_PROVIDER, await platform_fields(secrets)))
         catalogue = await stack.enter_async_context(open_catalogue(settings, engine=engine, bus=bus, secrets=secrets))
         opened = Opened(bus=bus, engine=engine, secrets=secrets, store=store, catalogue=catalogue)

@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tidemill_common.settings import BusSettings, Group, TelemetrySettings
+from tidemill_common.settings import BusSettings, Group, SecretsSettings, TelemetrySettings
 
 
 class Calls(Group):
@@ -60,8 +60,9 @@ class Settings(BaseSettings):
     """The admin's password; empty without `password_file`: the gateway does not start."""
     password_file: Path | None = None
     """The password as a mounted file; wins over `password`."""
+    secrets: SecretsSettings = SecretsSettings()
     secrets_dir: Path = Path("secrets")
-    """Where SecretRecords are kept."""
+    """Where SecretRecords are kept, if they are files."""
     system_bucket: str = "tidemill"
     """Bucket of payloads and results on the platform's store; its objects trigger nothing."""
     ui_dir: Path | None = None

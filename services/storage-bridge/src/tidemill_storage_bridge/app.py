@@ -15,7 +15,8 @@ from tidemill_common.bus import Bus
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.bus.streams import ensure_streams
 from tidemill_common.lifecycle import background
-from tidemill_common.secrets import FileSecretStore
+from tidemill_common.secrets import SecretStore
+from tidemill_common.secrets.opening import open_secrets
 from tidemill_storage_bridge.definitions import Definitions
 from tidemill_storage_bridge.ports import Source
 from tidemill_storage_bridge.publishing import EventPublisher
@@ -89,7 +90,8 @@ async def run(settings: Settings, stopping: asyncio.Event, *, sources: Mapping[s
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(open_bus(settings.bus, name="storage-bridge"))
         await ensure_streams(bus)
-        parts = _parts(settings, bus)
+        secrets = await stack.enter_async_context(open_secrets(settings.secrets, settings.secrets_dir))
+        parts = _parts(settings, bus, secrets)
         made = _sources(parts, sources)
         await parts.definitions.load()
         ready = asyncio.Event()
@@ -106,8 +108,8 @@ async def run(settings: Settings, stopping: asyncio.Event, *, sources: Mapping[s
         _log.info("storage-bridge drained")
 
 
-def _parts(settings: Settings, bus: Bus) -> Parts:
-    stores = SecretStores(FileSecretStore(settings.secrets_dir))
+def _parts(settings: Settings, bus: Bus, secrets: SecretStore) -> Parts:
+    stores = SecretStores(secrets)
     definitions = Definitions(bus.log)
     publisher = EventPublisher(bus.log, StoredPayloads(stores, system_bucket=settings.system_bucket))
     reconciler = Reconciler(

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tidemill_common.contracts.service import DEFAULT_PROVIDER
-from tidemill_common.settings import BusSettings, Group, TelemetrySettings
+from tidemill_common.settings import BusSettings, Group, SecretsSettings, TelemetrySettings
 
 
 class Role(StrEnum):
@@ -55,8 +55,10 @@ class Settings(BaseSettings):
     """HTTP for notifications, health and metrics; 0: any free port."""
     tokens_file: Path | None = None
     """JSON: bearer token -> name of its source, or {"source": …, "provider": …}; None: no notification is accepted."""
-    secrets_dir: Path
+    secrets: SecretsSettings = SecretsSettings()
     """Credentials of stores, for listings and large payloads."""
+    secrets_dir: Path | None = None
+    """Where they are, if they are files."""
     bus: BusSettings = BusSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     system_bucket: str = "tidemill"
@@ -69,6 +71,12 @@ class Settings(BaseSettings):
     roles: frozenset[Role] = frozenset(Role)
     drain_timeout: timedelta = timedelta(seconds=20)
     """How long what is in flight may take after SIGTERM; leaves 10 s of a Pod's 30 s for closing."""
+
+    @model_validator(mode="after")
+    def _secrets_are_somewhere(self) -> Self:
+        if self.secrets.kind == "files" and self.secrets_dir is None:
+            raise ValueError("secrets_dir must be given where secrets are files")
+        return self
 
     @model_validator(mode="after")
     def _schedule_is_sane(self) -> Self:
