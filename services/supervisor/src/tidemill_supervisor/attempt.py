@@ -21,6 +21,7 @@ from tidemill_supervisor.definitions import Definition
 from tidemill_supervisor.domain.environment import Place
 from tidemill_supervisor.domain.outcome import Decision, Finish, Outcome, SetAside, TryAgain, decide
 from tidemill_supervisor.domain.transcript import Transcript
+from tidemill_supervisor.handling import FreshScript, Handling
 from tidemill_supervisor.logs import LogShipper
 from tidemill_supervisor.performance import Performance, Tools
 from tidemill_supervisor.reporting import Execution, dead_letter
@@ -50,13 +51,23 @@ class Attempt:
     """One execution of one Invocation."""
 
     def __init__(
-        self, lease: Lease, definition: Definition, place: Place, execution: Execution, tools: Tools, *, cancelled: bool
+        self,
+        lease: Lease,
+        definition: Definition,
+        place: Place,
+        execution: Execution,
+        tools: Tools,
+        *,
+        cancelled: bool,
+        handling: Handling | None = None,
     ) -> None:
+        """`handling` None: a fresh script."""
         self._lease = lease
         self._definition = definition
         self._place = place
         self._execution = execution
         self._tools = tools
+        self._handling = handling or FreshScript(scripts=tools.scripts, enforce_memory=tools.rules.enforce_memory)
         self._cancelled = cancelled
         self._cause: Interruption | None = None
         self._step = _Step.WAITING
@@ -195,6 +206,7 @@ class Attempt:
             place=self._place,
             shipper=self._shipper,
             tools=self._tools,
+            handling=self._handling,
         )
         async with asyncio.TaskGroup() as group, self._shipper.shipping(rules.flush_interval):
             group.create_task(self._tools.reporter.started(self._execution, self._tools.clock()))

@@ -12,19 +12,19 @@ from tidemill_common.contracts.event import ArtifactRef
 from tidemill_common.contracts.invocation import DIRECT_TRIGGER, Invocation, Reason
 from tidemill_common.errors import NotFoundError, TidemillError
 from tidemill_supervisor.definitions import Definition
-from tidemill_supervisor.domain.environment import Place, user_environment
+from tidemill_supervisor.domain.environment import Place
 from tidemill_supervisor.domain.events import Recognised, recognise
 from tidemill_supervisor.domain.outcome import Outcome
 from tidemill_supervisor.domain.outputs import OutputFile
+from tidemill_supervisor.domain.protocol import Assignment
 from tidemill_supervisor.domain.transcript import LogBounds
-from tidemill_supervisor.execution import Limits, execute
+from tidemill_supervisor.execution import Limits
+from tidemill_supervisor.handling import Handling
 from tidemill_supervisor.logs import LogShipper
-from tidemill_supervisor.ports import Clock, Command, Jitter, Scripts
-from tidemill_supervisor.processes import interpreter_of
+from tidemill_supervisor.ports import Clock, Jitter, Scripts
 from tidemill_supervisor.reporting import Reporter
 from tidemill_supervisor.results import Result, Results
 from tidemill_supervisor.staging import StagingError, check_outputs, find_outputs, stage_in, stage_out, staging_error
-from tidemill_supervisor.workspace import furnish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,7 @@ class Performance:
     place: Place
     shipper: LogShipper
     tools: Tools
+    handling: Handling
 
     async def outcome(self) -> Outcome:
         """Stage in, run, stage out; every failure of these is an outcome."""
@@ -77,12 +78,12 @@ class Performance:
     async def _carry_out(self) -> Outcome:
         service, stores = self.definition.service, self.definition.stores
         event = recognise(self.invocation.event, await self._payload(), service)
-        furnish(self.place, script=service.script, event=event.raw)
+        self.handling.furnish(self.place, service, event)
         await check_outputs(service.output, stores)
-        input_file = await self._stage_in(event)
-        outcome = await execute(
-            self.tools.scripts, self._command(event, input_file), self.place, self._limits(), self.shipper.write
+        assignment = Assignment(
+            invocation=self.invocation, event=event, input_file=await self._stage_in(event), place=self.place
         )
+        outcome = await self.handling.run(assignment, self.definition, self._limits(), self.shipper.write)
         return await self._deliver(event, outcome)
 
     async def _payload(self) -> bytes:
@@ -100,7 +101,7 @@ class Performance:
     async def _stage_in(self, event: Recognised) -> Path | None:
         """The input's file; None: the Service fetches it itself (`file_stage_in`)."""
         service = self.definition.service
-        if event.artifact is not None and service.file_stage_in:
+        if service.file_stage_in if event.artifact is not None else not self.handling.needs_input(event):
             return None
         if event.artifact is not None and self.invocation.event.artifact is None:
             self._check_reach(event.artifact)
@@ -111,24 +112,6 @@ class Performance:
         if not may_read(self.definition, artifact, self.tools.rules.system_bucket):
             message = f"{artifact.provider}:{artifact.path} is in no bucket of this Service"
             raise StagingError(Outcome(reason=Reason.STAGE_IN_FAILED, message=message, permanent=True))
-
-    def _command(self, event: Recognised, input_file: Path | None) -> Command:
-        service, place = self.definition.service, self.place
-        environment = user_environment(
-            self.invocation,
-            service,
-            secrets=self.definition.secrets,
-            event=event,
-            input_file=input_file,
-            place=place,
-        )
-        return Command(
-            arguments=interpreter_of(service.script, place.script),
-            environment=environment,
-            directory=place.root,
-            file_limit_bytes=self._disk_limit,
-            memory_limit_bytes=self.definition.memory_bytes if self.tools.rules.enforce_memory else None,
-        )
 
     def _limits(self) -> Limits:
         timeout, reason = self.definition.service.timeout, Reason.TIMEOUT
@@ -149,7 +132,7 @@ class Performance:
         rest = asyncio.create_task(self.shipper.ship_rest(self.tools.rules.flush_timeout))
         try:
             outputs = await self._stage_out(files)
-            result = await self._result(event, files)
+            result = await self._result(event, files, outcome)
         finally:
             await rest
         return replace(
@@ -171,7 +154,7 @@ class Performance:
             parallel=self.tools.rules.parallel_uploads,
         )
 
-    async def _result(self, event: Recognised, files: list[OutputFile]) -> Result:
+    async def _result(self, event: Recognised, files: list[OutputFile], outcome: Outcome) -> Result:
         """The answer of a direct call; empty for everything else, whose output is in its log."""
         if self.invocation.trigger != DIRECT_TRIGGER:
             return Result()
@@ -181,6 +164,8 @@ class Performance:
             limit_bytes=self.tools.rules.result_file_bytes,
         )
         of_files = files if event.artifact is None else []
+        if outcome.result is not None:
+            return await results.of_text(outcome.result, self.invocation.id, self.place)
         found = await results.of_files(of_files, self.invocation.id, self.place)
         return found or await results.of_text(self.shipper.transcript.text, self.invocation.id, self.place)
 

@@ -19,7 +19,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from tidemill_supervisor.domain.environment import Place
+from tidemill_supervisor.domain.environment import WORKSPACE, Place
 from tidemill_supervisor.guardian import Guardian
 from tidemill_supervisor.ports import Command, Sink, StartError
 
@@ -256,7 +256,7 @@ def _mark_of(place: Place) -> tuple[str, str]:
 
 
 def _attempt_of(pid: int) -> tuple[str, str] | None:
-    """(mark of the Worker, name of the Attempt's workspace) in the environment of a process; None: not there."""
+    """(mark of the Worker, name of the script's workspace) in the environment of a process; None: not there."""
     try:
         pairs = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
@@ -264,7 +264,8 @@ def _attempt_of(pid: int) -> tuple[str, str] | None:
     found = dict(pair.decode(errors="replace").split("=", 1) for pair in pairs if b"=" in pair)
     if "TIDEMILL_MARK" not in found:
         return None
-    return found["TIDEMILL_MARK"], f"{found.get('TIDEMILL_INVOCATION_ID')}-{found.get('TIDEMILL_ATTEMPT')}"
+    attempt = f"{found.get('TIDEMILL_INVOCATION_ID')}-{found.get('TIDEMILL_ATTEMPT')}"
+    return found["TIDEMILL_MARK"], found.get(WORKSPACE, attempt)
 
 
 @functools.cache

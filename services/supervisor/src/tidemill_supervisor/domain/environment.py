@@ -14,6 +14,8 @@ from tidemill_supervisor.domain.events import Recognised
 EVENT_LIMIT_BYTES: Final = 100 * 1024
 """Linux refuses one variable of 128 KiB or more (MAX_ARG_STRLEN); larger Events are in EVENT_FILE_PATH only."""
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+WORKSPACE: Final = "TIDEMILL_WORKSPACE"
+"""Names the workspace of a script that runs for several Invocations; others are named by their Attempt."""
 TOKEN: Final = "OSCAR_SERVICE_TOKEN"  # noqa: S105 - a variable's name, no value
 
 
@@ -54,6 +56,16 @@ class Place:
         return self.root / "script"
 
 
+def event_text(raw: bytes) -> str | None:
+    """The Event as a variable; None: it is too large, or no text."""
+    if len(raw) > EVENT_LIMIT_BYTES or b"\0" in raw:
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def user_environment(
     invocation: Invocation,
     service: Service,
@@ -64,42 +76,54 @@ def user_environment(
     place: Place,
 ) -> dict[str, str]:
     """All variables that the script sees. The user's own win over ours where OSCAR's contract does not fix a value."""
-    defaults = {"PATH": PATH, "HOME": str(place.root), "LANG": "C.UTF-8", "TMPDIR": str(place.tmp)}
-    chosen = {**defaults, **service.variables, **secrets}
-    fixed = {
-        "OSCAR_SERVICE_NAME": service.name,
-        TOKEN: secrets.get(TOKEN, ""),
-        "OSCAR_SERVICE_BASE_PATH": f"/system/services/{service.name}/exposed" if service.expose else "",
+    environment = _chosen(service, secrets, place)
+    environment |= {f"CONT_VAR_{name}": value for name, value in event.query.items()}
+    environment |= _of_service(service, secrets, place)
+    environment |= {
         "JOB_UUID": invocation.id,
-        "RESOURCE_ID": place.node,
         "TMP_INPUT_DIR": str(place.input),
         "TMP_OUTPUT_DIR": str(place.output),
         "EVENT_FILE_PATH": str(place.event_file),
         "TIDEMILL_INVOCATION_ID": invocation.id,
         "TIDEMILL_ATTEMPT": str(place.attempt),
-        "TIDEMILL_WORKER": place.worker,
-        "TIDEMILL_MARK": place.mark,
     }
-    environment = {**chosen, **{f"CONT_VAR_{name}": value for name, value in event.query.items()}, **fixed}
     environment |= _of_event(event)
     if input_file is not None:
         environment["INPUT_FILE_PATH"] = str(input_file)
-    return {name: value for name, value in environment.items() if _is_possible(name, value)}
+    return _possible(environment)
+
+
+def service_environment(
+    service: Service, *, secrets: Mapping[str, str], place: Place, fixed: Mapping[str, str]
+) -> dict[str, str]:
+    """What a script sees that runs for several Invocations: nothing of any of them, and what `fixed` adds."""
+    environment = _chosen(service, secrets, place) | _of_service(service, secrets, place)
+    return _possible({**environment, **fixed})
+
+
+def _chosen(service: Service, secrets: Mapping[str, str], place: Place) -> dict[str, str]:
+    defaults = {"PATH": PATH, "HOME": str(place.root), "LANG": "C.UTF-8", "TMPDIR": str(place.tmp)}
+    return {**defaults, **service.variables, **secrets}
+
+
+def _of_service(service: Service, secrets: Mapping[str, str], place: Place) -> dict[str, str]:
+    return {
+        "OSCAR_SERVICE_NAME": service.name,
+        TOKEN: secrets.get(TOKEN, ""),
+        "OSCAR_SERVICE_BASE_PATH": f"/system/services/{service.name}/exposed" if service.expose else "",
+        "RESOURCE_ID": place.node,
+        "TIDEMILL_WORKER": place.worker,
+        "TIDEMILL_MARK": place.mark,
+    }
 
 
 def _of_event(event: Recognised) -> dict[str, str]:
-    found = {"STORAGE_OBJECT_KEY": event.object_key, "EVENT_TIME": event.time, "EVENT": _text(event.raw)}
+    found = {"STORAGE_OBJECT_KEY": event.object_key, "EVENT_TIME": event.time, "EVENT": event_text(event.raw)}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _text(raw: bytes) -> str | None:
-    """The Event as a variable; None: it is too large, or no text."""
-    if len(raw) > EVENT_LIMIT_BYTES or b"\0" in raw:
-        return None
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return None
+def _possible(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if _is_possible(name, value)}
 
 
 def _is_possible(name: str, value: str) -> bool:

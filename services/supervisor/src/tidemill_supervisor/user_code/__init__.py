@@ -1,0 +1,1 @@
+"""Files that are put beside user code; none of them is imported by the Worker."""
