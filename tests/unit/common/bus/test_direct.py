@@ -64,14 +64,19 @@ class _Connected(DirectClient):
         self._flush_queue = asyncio.Queue()
 
 
-async def test_all_of_one_turn_leaves_with_one_flush() -> None:
+async def test_all_of_one_turn_leaves_as_one_piece_with_one_flush() -> None:
     client = _Connected()
     client.send("a", "", None, b"1")
     client.send("b", "r", None, b"2")
     assert client._flush_queue is not None
+    assert client._flush_queue.empty()
+    await asyncio.sleep(0)
     assert client._flush_queue.qsize() == 1
-    assert client._pending == [b"PUB a  1\r\n1\r\n", b"PUB b r 1\r\n2\r\n"]
-    assert client._pending_data_size == sum(map(len, client._pending))
+    assert client._pending == [b"PUB a  1\r\n1\r\nPUB b r 1\r\n2\r\n"]
+    assert client._pending_data_size == len(client._pending[0])
+    client.send("c", "", None, b"3")
+    await asyncio.sleep(0)
+    assert client._pending == [b"PUB a  1\r\n1\r\nPUB b r 1\r\n2\r\nPUB c  1\r\n3\r\n"]
 
 
 async def test_what_is_larger_than_the_server_takes_is_refused() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import structlog
+
 from tidemill_common.bus.addresses import address
+from tidemill_common.bus.nats.acking import Acknowledgements
 from tidemill_common.bus.nats.faults import NobodyListensError
 from tidemill_common.bus.nats.frames import Message
 from tidemill_common.bus.nats.messages import MESSAGE_ID, attempt_headers, counted, schedule_headers
@@ -14,7 +17,9 @@ from tidemill_common.bus.nats.wire import Wire
 from tidemill_common.contracts.contract import subject_token
 from tidemill_common.contracts.event import Lane
 from tidemill_common.contracts.invocation import SET_ASIDE, DeadLetter, Invocation
-from tidemill_common.errors import LeaseLostError, NotFoundError, TransientError
+from tidemill_common.errors import AccessDeniedError, LeaseLostError, NotFoundError, TransientError
+
+log = structlog.get_logger()
 
 
 class NatsLease:
@@ -23,6 +28,7 @@ class NatsLease:
     def __init__(
         self,
         wire: Wire,
+        acknowledgements: Acknowledgements,
         answered: Callable[[], None],
         message: Message,
         invocation: Invocation,
@@ -34,6 +40,7 @@ class NatsLease:
         self.lane = lane
         self.deadline = deadline
         self._wire = wire
+        self._acknowledgements = acknowledgements
         self._answered: Callable[[], None] | None = answered
         self._message = message
         self._length = length
@@ -54,14 +61,14 @@ class NatsLease:
 
     async def done(self) -> None:
         """The Invocation is finished; also after the Lease was lost, when nobody has answered it yet."""
-        try:
-            await self._acknowledge()
-        finally:
-            self._free_slot()
+        await self._acknowledge()
 
     async def _acknowledge(self) -> None:
+        """The slot is free at once: the next ask leaves together with the acknowledgement."""
+        confirmed = self._acknowledgements.send(self._message.reply)
+        self._free_slot()
         try:
-            await self._wire.repeat(self._message.reply, b"+ACK")
+            await confirmed
         except NobodyListensError:  # the Consumer is gone, not what it delivered
             await self._remove()
 
@@ -70,6 +77,8 @@ class NatsLease:
             await self._wire.api(f"STREAM.MSG.DELETE.{self._origin.stream}", {"seq": self._origin.position})
         except NotFoundError:
             return
+        except AccessDeniedError:  # a Worker's identity must not delete; whoever leases it next finds the outputs there
+            log.info("finished Invocation left on the queue", invocation_id=self.invocation.id)
 
     async def retry(self, delay: timedelta, reason: str) -> None:
         """Store the next Attempt, then end this one.

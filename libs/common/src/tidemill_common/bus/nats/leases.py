@@ -1,7 +1,8 @@
 """Leasing: two Consumers, one a lane, asked for no more Invocations than slots are free.
 
-A round first takes what is there, interactive before batch. With slots still free both lanes are empty, and the round
-listens on both until one has something. The credits of both lanes together never exceed the free slots, except for a
+A round first takes what is there, interactive before batch (whose emptiness is believed for some milliseconds, so that
+a busy batch lane costs one ask a round). With slots still free both lanes are empty, and the round listens on both
+until one has something. The credits of both lanes together never exceed the free slots, except for a
 single free slot, which both wait for; should both come at once, one is handed straight back.
 """
 
@@ -19,6 +20,7 @@ import structlog
 
 from tidemill_common.bus import Leases
 from tidemill_common.bus.addresses import address, work_stream, work_subject
+from tidemill_common.bus.nats.acking import Acknowledgements
 from tidemill_common.bus.nats.frames import Message
 from tidemill_common.bus.nats.lease import NatsLease
 from tidemill_common.bus.nats.messages import MESSAGE_ID
@@ -36,6 +38,8 @@ LANES: Final = (Lane.INTERACTIVE, Lane.BATCH)
 _IDLE_LIMIT: Final = timedelta(minutes=5)
 """After which the server drops a Consumer that no Worker asks and that has nothing leased."""
 _PAUSE: Final = 0.25
+_EMPTY_FOR: Final = 0.005
+"""Seconds."""
 
 
 @asynccontextmanager
@@ -65,16 +69,20 @@ class NatsLeases:
         self._shard = shard
         self._service = service
         self._slots = slots
+        self._loop = asyncio.get_running_loop()
         self._held = 0
         """Leases not answered yet, those that nobody has taken from `_ready` included."""
-        self._ready: dict[Lane, deque[tuple[Message, datetime]]] = {lane: deque() for lane in LANES}
+        self._ready: dict[Lane, deque[tuple[Message, float]]] = {lane: deque() for lane in LANES}
         self._surplus: list[Message] = []
         self._changed = asyncio.Event()
         self._filled = asyncio.Event()
+        self._found_empty = float("-inf")
+        """When the interactive lane last had nothing."""
         self._stopping = False
         self._broken = False
         self._error: BaseException | None = None
         self._pulls = {lane: self._pull(lane) for lane in LANES}
+        self._acknowledgements = {lane: Acknowledgements(wire) for lane in LANES}
         self._unwatch = wire.watch(self._break)
 
     def _pull(self, lane: Lane) -> Pull:
@@ -109,8 +117,7 @@ class NatsLeases:
         while True:
             for lane in LANES:
                 while self._ready[lane]:
-                    message, deadline = self._ready[lane].popleft()
-                    if (lease := await self._open(lane, message, deadline)) is not None:
+                    if (lease := await self._open(lane, *self._ready[lane].popleft())) is not None:
                         return lease
             if self._error is not None:
                 raise self._error
@@ -141,9 +148,10 @@ class NatsLeases:
         self._held -= 1
         self._changed.set()
 
-    async def _open(self, lane: Lane, message: Message, deadline: datetime) -> NatsLease | None:
+    async def _open(self, lane: Lane, message: Message, came: float) -> NatsLease | None:
         """The Lease of a delivery; None: it lasted no longer, or its body is poison."""
-        if deadline <= datetime.now(UTC):
+        left = self._lease - timedelta(seconds=self._loop.time() - came)
+        if left <= timedelta():
             self.answered()
             return None
         try:
@@ -151,7 +159,16 @@ class NatsLeases:
         except InvalidMessageError as error:
             await self._set_aside(lane, message, error)
             return None
-        return NatsLease(self._wire, self.answered, message, invocation, lane, self._lease, deadline)
+        return NatsLease(
+            self._wire,
+            self._acknowledgements[lane],
+            self.answered,
+            message,
+            invocation,
+            lane,
+            self._lease,
+            datetime.now(UTC) + left,
+        )
 
     async def _set_aside(self, lane: Lane, message: Message, error: InvalidMessageError) -> None:
         log.error("body breaks its contract, set aside", service=self._service, lane=lane, error=str(error))
@@ -173,7 +190,7 @@ class NatsLeases:
             self._surplus.append(message)
         else:
             self._held += 1
-            self._ready[lane].append((message, datetime.now(UTC) + self._lease))
+            self._ready[lane].append((message, self._loop.time()))
             self._filled.set()
         self._changed.set()
 
@@ -200,8 +217,7 @@ class NatsLeases:
         try:
             if self._broken:
                 await self._renew()
-            await self._take_what_is_there()
-            if self._free:
+            if await self._take_what_is_there() and self._free:
                 await self._listen()
             await self._give_back()
         except TransientError as error:
@@ -229,16 +245,24 @@ class NatsLeases:
         self._changed.clear()
         return True
 
-    async def _take_what_is_there(self) -> None:
+    async def _take_what_is_there(self) -> bool:
+        """As much as slots are free; True: then both lanes were empty."""
         for lane in LANES:
-            if not self._free or self._broken:
-                return
-            pull = self._pulls[lane]
-            await pull.ask(self._free, wait=False)
+            if lane is Lane.INTERACTIVE and self._loop.time() - self._found_empty < _EMPTY_FOR:
+                continue
+            pull, free = self._pulls[lane], self._free
+            if not free or self._broken:
+                return False
+            await pull.ask(free, wait=False)
             while pull.asked and not self._broken:
                 if not await self._change(HEARTBEAT.total_seconds()) and pull.asked:
                     self._broken = True  # the answer was lost
             self._check(pull)
+            if pull.got == free:
+                return False
+            if lane is Lane.INTERACTIVE:
+                self._found_empty = self._loop.time()
+        return True
 
     async def _listen(self) -> None:
         interactive, batch = (self._pulls[lane] for lane in LANES)

@@ -77,6 +77,8 @@ class Pull:
         self._heard = 0.0
         self.asked = 0
         """Messages asked for that have not come yet."""
+        self.got = 0
+        """Messages that came since the last ask."""
         self.failure: str | None = None
         """Why the server ended the last ask, when it was neither filled nor simply over; the Consumer may be gone."""
 
@@ -92,6 +94,7 @@ class Pull:
         if wait:
             query = {"batch": batch, "expires": _nanoseconds(EXPIRES), "idle_heartbeat": _nanoseconds(HEARTBEAT)}
         self.asked += batch
+        self.got = 0
         self._heard = asyncio.get_running_loop().time()
         await self._wire.tell(self._subject, json.dumps(query).encode(), self._inbox)
 
@@ -106,6 +109,7 @@ class Pull:
             self._note(*status, message.headers)
             return
         self.asked = max(self.asked - 1, 0)
+        self.got += 1
         self._take(message)
         if self.asked == 0:
             self._changed()

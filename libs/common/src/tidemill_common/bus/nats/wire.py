@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from itertools import count
 from typing import Any, Final, NamedTuple
@@ -137,9 +137,15 @@ class Wire:
             waiting.future.set_result(message)
 
     async def request(
-        self, subject: str, body: bytes = b"", *, headers: Headers | None = None, timeout: float | None = None
+        self,
+        subject: str,
+        body: bytes = b"",
+        *,
+        headers: Headers | None = None,
+        timeout: float | None = None,
+        after: Sequence[str] = (),
     ) -> Message:
-        """The one answer to a message.
+        """The one answer to a message. The same body goes to the subjects of `after` before it, without an answer.
 
         Raises:
             UnavailableError: No connection, no answer in time, or nobody listens there.
@@ -154,6 +160,8 @@ class Wire:
         self._waiting[token] = _Waiting(future, deadline, subject)
         try:
             reply = self._prefix + token
+            for each in after:
+                await self._publish(each, body, "", None)
             await self._publish(subject or reply, body, reply, headers)
             message = await future
         finally:
@@ -180,15 +188,21 @@ class Wire:
             raise library_fault(error, subject) from error
 
     async def repeat(
-        self, subject: str, body: bytes, *, headers: Headers | None = None, timeout: float | None = None
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        headers: Headers | None = None,
+        timeout: float | None = None,
+        after: Sequence[str] = (),
     ) -> Message:
-        """Like `request`, but tried again until the timeout: only for what is safe to repeat."""
+        """Like `request`, but tried again as a whole until the timeout: only for what is safe to repeat."""
         deadline = self._loop.time() + (self._timeout if timeout is None else timeout)
         pause = _FIRST_PAUSE
         while True:
             left = deadline - self._loop.time()
             try:
-                return await self.request(subject, body, headers=headers, timeout=min(left, _LONGEST_TRY))
+                return await self.request(subject, body, headers=headers, timeout=min(left, _LONGEST_TRY), after=after)
             except (UnavailableError, OutcomeUnknownError):
                 if self._closed or self._loop.time() + pause >= deadline:
                     raise
