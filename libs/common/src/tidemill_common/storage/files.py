@@ -57,8 +57,9 @@ async def appearing(target: Path) -> AsyncIterator[ScratchFile]:
         finally:
             os.close(descriptor)
         scratch.replace(target)
-    finally:
+    except BaseException:
         scratch.unlink(missing_ok=True)
+        raise
 
 
 class SourceFile:
