@@ -41,11 +41,18 @@ test: check servers  ## everything: check, then integration, end-to-end and faul
 	$(BIN)/pytest -m e2e
 	$(BIN)/pytest -m chaos
 
+test-peers: dev  ## what other stores really send: MinIO, built from its Go module (about six minutes, once)
+	sh tests/peers/install.sh
+	$(BIN)/pytest -m peers
+
 chaos: dev  ## the fault tests with more files: make chaos N=5000
 	TIDEMILL_CHAOS_FILES=$(or $(N),500) $(BIN)/pytest -m chaos -s
 
 bench: dev servers  ## print the figures of docs/performance.md
 	$(BIN)/python -m tests.bench
+
+soak: dev  ## memory of each process over time under steady load: make soak MINUTES=20 RATE=40
+	MINUTES=$(or $(MINUTES),20) RATE=$(or $(RATE),40) $(BIN)/python -m tests.bench.soak
 
 lock:  ## renew requirements/*.txt from *.in
 	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install --quiet uv
@@ -55,4 +62,4 @@ lock:  ## renew requirements/*.txt from *.in
 clean:  ## remove what was installed and built
 	rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache
 
-.PHONY: help install dev demo check servers test chaos bench lock clean
+.PHONY: help install dev demo check servers test test-peers chaos bench soak lock clean
