@@ -212,6 +212,24 @@ class WorkQueueContract:
                 for lease in leases:
                     await lease.done()
 
+    async def test_what_is_allowed_can_grow_and_shrink(self, world: World) -> None:
+        for _ in range(6):
+            await world.bus.queue.submit(invocation())
+        async with world.bus.queue.leases(SERVICE, slots=1) as leases:
+            held = [await next_of(leases)]
+            await nothing_comes(world, leases)
+            leases.allow(4)
+            held += [await next_of(leases) for _ in range(3)]
+            await nothing_comes(world, leases)
+            leases.allow(1)
+            for lease in held[:3]:
+                await lease.done()
+            await nothing_comes(world, leases)
+            await held[3].done()
+            last = await next_of(leases)
+            assert last.lost == 0
+            await last.done()
+
     async def test_a_freed_slot_is_filled_again(self, world: World) -> None:
         submitted = [invocation() for _ in range(20)]
         for each in submitted:

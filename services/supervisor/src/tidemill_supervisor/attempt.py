@@ -25,7 +25,6 @@ from tidemill_supervisor.handling import FreshScript, Handling
 from tidemill_supervisor.logs import LogShipper
 from tidemill_supervisor.performance import Performance, Tools
 from tidemill_supervisor.reporting import Execution, dead_letter
-from tidemill_supervisor.workspace import remove_tree
 
 log = structlog.get_logger()
 
@@ -92,7 +91,7 @@ class Attempt:
             for task in (keeper, self._work):
                 task.cancel()
             await asyncio.gather(keeper, self._work, return_exceptions=True)
-            await asyncio.to_thread(remove_tree, self._place.root)
+            await self._handling.clear(self._place)
         if not self._work.cancelled() and (error := self._work.exception()) is not None:
             log.error("attempt was not settled", invocation_id=self._lease.invocation.id, exc_info=error)
         if not self._answered:

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,13 @@ class Limits:
     scan_interval: timedelta = timedelta(seconds=1)
 
 
+def time_limit(timeout: timedelta | None, deadline: datetime | None, now: datetime) -> tuple[timedelta | None, Reason]:
+    """How long a run may take, and why no longer: the Service's `timeout`, or what is left until the deadline."""
+    if deadline is not None and (timeout is None or deadline - now < timeout):
+        return deadline - now, Reason.DEADLINE_PASSED
+    return timeout, Reason.TIMEOUT
+
+
 async def execute(scripts: Scripts, command: Command, place: Place, limits: Limits, sink: Sink) -> Outcome:
     """Run a script to its end, whichever comes first. Cancelled: it is stopped in the same way before this returns."""
     kills = scripts.memory_kills()
@@ -44,10 +51,10 @@ async def execute(scripts: Scripts, command: Command, place: Place, limits: Limi
     try:
         stopped_for = await _run_until_limit(running, place.root, limits)
         if stopped_for is not None:
-            await _stop(running, limits.grace)
+            await stop_script(running, limits.grace)
         status = await running.wait()
     except asyncio.CancelledError:
-        await _stop(running, limits.grace)
+        await stop_script(running, limits.grace)
         raise
     finally:
         await running.clear()
@@ -74,7 +81,7 @@ async def _run_until_limit(running: Running, workspace: Path, limits: Limits) ->
 
 async def _run_beside_watch(running: Running, workspace: Path, limit: int, interval: timedelta) -> Reason | None:
     script = asyncio.create_task(running.wait())
-    watch = asyncio.create_task(_grown_beyond(workspace, limit, interval))
+    watch = asyncio.create_task(grown_beyond(workspace, limit, interval))
     try:
         await asyncio.wait({script, watch}, return_when=asyncio.FIRST_COMPLETED)
         return None if script.done() else Reason.DISK_LIMIT
@@ -85,7 +92,7 @@ async def _run_beside_watch(running: Running, workspace: Path, limit: int, inter
                 await task
 
 
-async def _grown_beyond(workspace: Path, limit: int, interval: timedelta) -> None:
+async def grown_beyond(workspace: Path, limit: int, interval: timedelta) -> None:
     """Return when the workspace takes more than `limit` bytes."""
     pause = interval.total_seconds()
     while True:
@@ -96,7 +103,7 @@ async def _grown_beyond(workspace: Path, limit: int, interval: timedelta) -> Non
         pause = max(interval.total_seconds(), _SCAN_SHARE * (time.monotonic() - begun))
 
 
-async def _stop(running: Running, grace: timedelta) -> None:
+async def stop_script(running: Running, grace: timedelta) -> None:
     """SIGTERM, and SIGKILL when that does not help in time."""
     running.signal(signal.SIGTERM)
     with contextlib.suppress(TimeoutError):

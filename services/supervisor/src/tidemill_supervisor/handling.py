@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from tidemill_supervisor.domain.protocol import Assignment
 from tidemill_supervisor.execution import Limits, execute
 from tidemill_supervisor.ports import Command, Scripts, Sink
 from tidemill_supervisor.processes import interpreter_of
-from tidemill_supervisor.workspace import furnish
+from tidemill_supervisor.workspace import furnish, remove_tree
 
 
 class Handling(Protocol):
@@ -34,6 +35,10 @@ class Handling(Protocol):
 
     async def run(self, assignment: Assignment, definition: Definition, limits: Limits, sink: Sink) -> Outcome:
         """Let user code work on it, its output going to `sink`. Cancelled: it works on it no more when this returns."""
+        ...
+
+    async def clear(self, place: Place) -> None:
+        """Remove what `furnish` made and user code left."""
         ...
 
 
@@ -71,3 +76,7 @@ class FreshScript:
             memory_limit_bytes=definition.memory_bytes if self.enforce_memory else None,
         )
         return await execute(self.scripts, command, place, limits, sink)
+
+    async def clear(self, place: Place) -> None:
+        """See the port."""
+        await asyncio.to_thread(remove_tree, place.root)

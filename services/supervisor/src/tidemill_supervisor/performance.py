@@ -18,7 +18,7 @@ from tidemill_supervisor.domain.outcome import Outcome
 from tidemill_supervisor.domain.outputs import OutputFile
 from tidemill_supervisor.domain.protocol import Assignment
 from tidemill_supervisor.domain.transcript import LogBounds
-from tidemill_supervisor.execution import Limits
+from tidemill_supervisor.execution import Limits, time_limit
 from tidemill_supervisor.handling import Handling
 from tidemill_supervisor.logs import LogShipper
 from tidemill_supervisor.ports import Clock, Jitter, Scripts
@@ -32,6 +32,7 @@ class Rules:
     """What an operator fixed for all Attempts of this Worker."""
 
     max_lost: int = 10
+    load_timeout: timedelta = timedelta(minutes=10)
     grace: timedelta = timedelta(seconds=5)
     disk_limit_bytes: int | None = None
     enforce_memory: bool = False
@@ -114,11 +115,9 @@ class Performance:
             raise StagingError(Outcome(reason=Reason.STAGE_IN_FAILED, message=message, permanent=True))
 
     def _limits(self) -> Limits:
-        timeout, reason = self.definition.service.timeout, Reason.TIMEOUT
-        if (deadline := self.invocation.event.deadline) is not None:
-            left = deadline - self.tools.clock()
-            if timeout is None or left < timeout:
-                timeout, reason = left, Reason.DEADLINE_PASSED
+        timeout, reason = time_limit(
+            self.definition.service.timeout, self.invocation.event.deadline, self.tools.clock()
+        )
         return Limits(timeout=timeout, timeout_reason=reason, disk_bytes=self._disk_limit, grace=self.tools.rules.grace)
 
     @property

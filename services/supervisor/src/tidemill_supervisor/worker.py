@@ -23,8 +23,10 @@ from tidemill_supervisor.attempt import Attempt, Interruption
 from tidemill_supervisor.cancels import Cancels
 from tidemill_supervisor.definitions import Definition, Definitions
 from tidemill_supervisor.domain.environment import Place
+from tidemill_supervisor.domain.leasing import within_reuse
 from tidemill_supervisor.performance import Tools
 from tidemill_supervisor.presence import Presence, presence_subject
+from tidemill_supervisor.provision import Provision
 from tidemill_supervisor.reporting import Execution
 from tidemill_supervisor.stores import OpenStores
 
@@ -106,31 +108,49 @@ class Worker:
         reuse = definition.service.reuse
         slots = min(self._slots or definition.service.slots, reuse or 256)
         subject = presence_subject(self._identity.service, self._identity.worker)
-        presence = Presence(self._bus.live, subject, slots=slots, busy=lambda: len(self._running))
+        presence = Presence(self._bus.live, subject, slots=slots, busy=lambda: min(len(self._running), slots))
         async with (
+            self._provided(definition, slots) as provision,
             self._bus.queue.leases(self._identity.service, slots=slots) as leases,
             background(stop=self.stop, presence=presence.tell()),
             self._stopped_when_asked(leases),
         ):
             log.info("worker ready", service=self._identity.service, worker=self._identity.worker, slots=slots)
-            await self._take(leases, presence, reuse)
+            await self._take(leases, presence, provision, reuse)
             await self._drain()
 
-    async def _take(self, leases: Leases, presence: Presence, reuse: int | None) -> None:
+    @contextlib.asynccontextmanager
+    async def _provided(self, definition: Definition, slots: int) -> AsyncIterator[Provision]:
+        provision = Provision(self._tools, self._pattern(), slots=slots)
+        try:
+            provision.warm(definition)
+            yield provision
+        finally:
+            await provision.close()
+
+    async def _take(self, leases: Leases, presence: Presence, provision: Provision, reuse: int | None) -> None:
         taken = 0
+
+        def changed(_: object = None) -> None:
+            left = None if reuse is None else reuse - taken
+            if (definition := self._definitions.current) is not None:
+                leases.allow(within_reuse(provision.allowed(definition), held=len(self._running), left=left))
+            presence.changed()
+
         async for lease in leases:
-            task = asyncio.create_task(self._handle(lease))
+            task = asyncio.create_task(self._handle(lease, provision))
             self._running[task] = lease.invocation.id
             task.add_done_callback(self._running.pop)
-            task.add_done_callback(lambda _: presence.changed())
-            presence.changed()
+            task.add_done_callback(changed)
             taken += 1
+            changed()
             if taken == reuse:
                 leases.stop()
 
-    async def _handle(self, lease: Lease) -> None:
+    async def _handle(self, lease: Lease, provision: Provision) -> None:
         invocation = lease.invocation
         definition = await self._definitions.at_least(invocation.revision, _REVISION_WAIT)
+        handling, place = provision.choose(lease, definition)
         execution = Execution(
             invocation=invocation,
             attempt=lease.attempt,
@@ -140,22 +160,25 @@ class Worker:
         attempt = Attempt(
             lease,
             definition,
-            self._place(lease),
+            place,
             execution,
             self._tools,
             cancelled=invocation.id in self._cancels,
+            handling=handling,
         )
         self._attempts[invocation.id] = attempt
         try:
             await attempt.run()
         finally:
+            provision.ended(lease)
             if self._attempts.get(invocation.id) is attempt:  # else the next Attempt is ours as well
                 del self._attempts[invocation.id]
 
-    def _place(self, lease: Lease) -> Place:
+    def _pattern(self) -> Place:
+        """A place like all of this Worker's."""
         return Place(
-            root=self._identity.directory / f"{lease.invocation.id}-{lease.attempt}",
-            attempt=lease.attempt,
+            root=self._identity.directory / "none",
+            attempt=0,
             worker=self._identity.worker,
             mark=self._identity.mark,
             node=self._identity.node,

@@ -225,6 +225,10 @@ class Leases(Protocol):
 
     def __aiter__(self) -> AsyncIterator[Lease]: ...
 
+    def allow(self, slots: int) -> None:
+        """From now on at most so many unanswered. With fewer, what is held, or was asked for, is not given back."""
+        ...
+
     def stop(self) -> None:
         """Lease no more: iteration ends; Leases already handed out stay theirs."""
         ...

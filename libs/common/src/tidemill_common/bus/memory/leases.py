@@ -21,7 +21,8 @@ class MemoryLeases:
         self._store = store
         self._settings = settings
         self._service = service
-        self._free = slots
+        self._slots = slots
+        self._held = 0
         self._stopping = False
 
     def __aiter__(self) -> Self:
@@ -29,7 +30,7 @@ class MemoryLeases:
 
     async def __anext__(self) -> MemoryLease:
         while not self._stopping:
-            taken = self._store.take(self._service, self._settings.lease) if self._free > 0 else None
+            taken = self._store.take(self._service, self._settings.lease) if self._held < self._slots else None
             if taken is None:
                 await self._store.changed.wait()
             elif (lease := self._open(*taken)) is not None:
@@ -42,7 +43,7 @@ class MemoryLeases:
         except InvalidMessageError as error:
             self._set_aside(work, error)
             return None
-        self._free -= 1
+        self._held += 1
         return MemoryLease(self, self._store, work, invocation, deadline, self._settings)
 
     def _set_aside(self, work: Work, error: InvalidMessageError) -> None:
@@ -52,6 +53,11 @@ class MemoryLeases:
         self._store.set_aside(POISONED, poison, work.service, f"poison.{work.position}")
         self._store.end(work)
 
+    def allow(self, slots: int) -> None:
+        """From now on at most so many unanswered."""
+        self._slots = slots
+        self._store.changed.fire()
+
     def stop(self) -> None:
         """Lease no more."""
         self._stopping = True
@@ -59,7 +65,7 @@ class MemoryLeases:
 
     def answered(self) -> None:
         """A slot is free."""
-        self._free += 1
+        self._held -= 1
         self._store.changed.fire()
 
 

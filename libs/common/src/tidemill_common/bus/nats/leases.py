@@ -69,6 +69,8 @@ class NatsLeases:
         self._shard = shard
         self._service = service
         self._slots = slots
+        self._most = slots
+        """The largest number of slots so far: what was asked for with more of them is not given back."""
         self._loop = asyncio.get_running_loop()
         self._held = 0
         """Leases not answered yet, those that nobody has taken from `_ready` included."""
@@ -125,6 +127,12 @@ class NatsLeases:
                 raise StopAsyncIteration
             self._filled.clear()
             await self._filled.wait()
+
+    def allow(self, slots: int) -> None:
+        """From now on at most so many unanswered."""
+        if slots != self._slots:
+            self._slots, self._most = slots, max(slots, self._most)
+            self._changed.set()
 
     def stop(self) -> None:
         """Lease no more; what nobody has taken yet is given back."""
@@ -186,7 +194,7 @@ class NatsLeases:
     # --- what the server sends ---
 
     def _take(self, lane: Lane, message: Message) -> None:
-        if self._stopping or self._held >= self._slots:
+        if self._stopping or self._held >= self._most:
             self._surplus.append(message)
         else:
             self._held += 1
@@ -200,7 +208,7 @@ class NatsLeases:
 
     @property
     def _free(self) -> int:
-        return 0 if self._stopping else self._slots - self._held
+        return 0 if self._stopping else max(self._slots - self._held, 0)
 
     # --- rounds ---
 

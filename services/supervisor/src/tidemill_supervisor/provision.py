@@ -1,0 +1,84 @@
+"""Which way each Lease of a Worker is handled, where, and how many Leases that allows.
+
+A Service may change while its Worker lives, so the way is chosen anew for each Lease.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tidemill_common.bus import Lease
+from tidemill_supervisor.definitions import Definition
+from tidemill_supervisor.domain.environment import Place
+from tidemill_supervisor.domain.leasing import leases_ahead
+from tidemill_supervisor.handling import FreshScript, Handling
+from tidemill_supervisor.performance import Tools
+from tidemill_supervisor.residents import Manner, Residents
+
+
+class Provision:
+    """Of one Worker.
+
+    Args:
+        pattern: A place of this Worker; its root's parent is the Worker's directory.
+    """
+
+    def __init__(self, tools: Tools, pattern: Place, *, slots: int) -> None:
+        self._tools = tools
+        self._pattern = pattern
+        self._slots = slots
+        self._fresh = FreshScript(scripts=tools.scripts, enforce_memory=tools.rules.enforce_memory)
+        self._residents: Residents | None = None
+        self._lost: set[str] = set()
+        """Invocations in hand that an earlier Worker was lost with: this one may be, too."""
+
+    def warm(self, definition: Definition) -> None:
+        """Start what is started once."""
+        if definition.service.resident:
+            self._resident().warm(definition)
+
+    def choose(self, lease: Lease, definition: Definition) -> tuple[Handling, Place]:
+        """How and where this one is handled. The handling's `clear` ends it."""
+        if lease.lost:
+            self._lost.add(lease.invocation.id)
+        if definition.service.resident:
+            residents = self._resident()
+            return residents, self._place(residents.workspaces.take(), lease)
+        return self._fresh, self._place(self._named(f"{lease.invocation.id}-{lease.attempt}"), lease)
+
+    def ended(self, lease: Lease) -> None:
+        """A Lease that was chosen for is answered."""
+        self._lost.discard(lease.invocation.id)
+
+    def allowed(self, definition: Definition) -> int:
+        """How many Leases may be held now, at least one a slot.
+
+        None is leased ahead beside one that a Worker was lost with, or they would be lost together.
+        """
+        if not definition.service.resident or self._residents is None or self._lost:
+            return self._slots
+        return self._slots + leases_ahead(self._residents.mean_seconds, self._slots)
+
+    async def close(self) -> None:
+        """End what was started once."""
+        if self._residents is not None:
+            await self._residents.close()
+
+    def _resident(self) -> Residents:
+        if self._residents is None:
+            rules = self._tools.rules
+            manner = Manner(
+                clock=self._tools.clock,
+                grace=rules.grace,
+                load_timeout=rules.load_timeout,
+                enforce_memory=rules.enforce_memory,
+            )
+            self._residents = Residents(self._tools.scripts, self._pattern, manner, slots=self._slots)
+        return self._residents
+
+    def _named(self, name: str) -> Path:
+        return self._pattern.root.with_name(name)
+
+    def _place(self, root: Path, lease: Lease) -> Place:
+        return replace(self._pattern, root=root, attempt=lease.attempt)

@@ -1,0 +1,82 @@
+"""Workspaces of Invocations that a resident script handles: used again when they were left empty.
+
+Making and removing four directories takes longer than a short handler; looking whether they are empty does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from pathlib import Path
+from typing import Final
+
+from tidemill_supervisor.domain.environment import Place
+from tidemill_supervisor.workspace import remove_tree
+
+_DIRECTORIES: Final = frozenset({"input", "output", "tmp"})
+_QUICK_BYTES: Final = 1024**2
+"""Removing a larger file may take a while."""
+_OPEN: Final = 0o777
+"""User code may run as any user; the Worker's directory around it is not open to others."""
+
+
+class Workspaces:
+    """Those of one Worker that can be used again."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._numbers = itertools.count()
+        self._free: list[Path] = []
+
+    def take(self) -> Path:
+        """An empty workspace, or the name of one that `make` makes."""
+        return self._free.pop() if self._free else self._directory / f"workspace-{next(self._numbers)}"
+
+    async def give(self, root: Path) -> None:
+        """It is not needed any more."""
+        try:
+            is_empty = _is_emptied(str(root))
+        except FileNotFoundError:  # it was never made
+            return
+        except OSError:
+            is_empty = False
+        if is_empty:
+            self._free.append(root)
+        else:
+            await asyncio.to_thread(remove_tree, root)
+
+
+def make(place: Place) -> None:
+    """Make the directories of a workspace, unless they are there."""
+    if place.root.exists():
+        return
+    for directory in (place.root, place.input, place.output, place.tmp):
+        directory.mkdir()
+        directory.chmod(_OPEN)
+
+
+def _is_emptied(root: str) -> bool:
+    """Remove what is quickly removed; False: more is left than the empty directories."""
+    found = set()
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.name in _DIRECTORIES and entry.is_dir(follow_symlinks=False):
+                found.add(entry.name)
+                if not _is_swept(entry.path):
+                    return False
+            elif not _is_unlinked(entry):
+                return False
+    return found == _DIRECTORIES
+
+
+def _is_swept(directory: str) -> bool:
+    with os.scandir(directory) as entries:
+        return all(_is_unlinked(entry) for entry in entries)
+
+
+def _is_unlinked(entry: os.DirEntry[str]) -> bool:
+    if entry.is_dir(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_size > _QUICK_BYTES:
+        return False
+    os.unlink(entry.path)
+    return True
