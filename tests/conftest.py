@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import Running, nats_server, postgresql_server, seaweed_server
+from tests.testbed.docker import DockerHost, docker_host
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,13 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a PostgreSQL of this module's own."""
     with postgresql_server(tmp_path_factory.mktemp("pg")) as url:
         yield url
+
+
+@pytest.fixture(scope="session", name="docker_host")
+def _docker_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerHost]:
+    """A Docker daemon: that of $DOCKER_HOST, or a private one."""
+    with docker_host(tmp_path_factory.mktemp("docker")) as host:
+        yield host
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ class Platform:
         return process
 
     async def define(self, name: str, *, revision: int = 1, removed: bool = False, **fields: Any) -> None:
-        service = None if removed else Service(name=ServiceName(name), image="", script="", cpu="1", **fields)
+        service = None if removed else Service(name=ServiceName(name), script="", **{"image": "", "cpu": "1"} | fields)
         defined = ServiceDefined(name=ServiceName(name), revision=revision, at=datetime.now(UTC), service=service)
         await self.bus.log.append(DEFINED, defined, key=name)
 

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tidemill_common.settings import BusSettings, Group, TelemetrySettings
 from tidemill_scheduler.domain.snapshot import Quota
+from tidemill_scheduler.launchers.docker.settings import DockerSettings
 
 
 class PoolSettings(Group):
@@ -76,7 +77,9 @@ class Settings(BaseSettings):
 
     bus: BusSettings = BusSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
-    launcher: Literal["process"] = "process"
+    launcher: Literal["process", "docker"] = "process"
+    docker: DockerSettings = DockerSettings()
+    """Of the docker launcher."""
     pool: PoolSettings = PoolSettings()
     worker: WorkerSettings = WorkerSettings()
     leader: LeaderSettings = LeaderSettings()

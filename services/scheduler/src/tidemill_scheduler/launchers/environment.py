@@ -10,6 +10,8 @@ from tidemill_common.settings import BusSettings
 from tidemill_scheduler.settings import Settings, WorkerSettings
 
 _PREFIX: Final = "TIDEMILL_SUPERVISOR_"
+RUNNER: Final = f"{_PREFIX}RUNNER"
+"""Where user code runs: `process` or `container`."""
 
 
 def worker_environment(settings: Settings) -> Mapping[str, str]:

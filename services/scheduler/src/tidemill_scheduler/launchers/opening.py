@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tidemill_scheduler.launchers.environment import worker_environment
+from collections.abc import Mapping
+
+from tidemill_scheduler.launchers.environment import RUNNER, worker_environment
 from tidemill_scheduler.launchers.process import ProcessLauncher
 from tidemill_scheduler.ports import Launcher
 from tidemill_scheduler.settings import Settings
@@ -10,13 +12,21 @@ from tidemill_scheduler.settings import Settings
 
 def launcher_of(settings: Settings) -> Launcher:
     """The launcher that the settings name; the caller closes it."""
-    return _process_launcher(settings)
+    match settings.launcher:
+        case "process":
+            return _process_launcher(settings, worker_environment(settings))
+        case "docker":
+            # Only who uses Docker loads its client.
+            from tidemill_scheduler.launchers.docker.opening import open_docker_launcher
+
+            supervisors = _process_launcher(settings, {RUNNER: "container", **worker_environment(settings)})
+            return open_docker_launcher(settings, supervisors)
 
 
-def _process_launcher(settings: Settings) -> ProcessLauncher:
+def _process_launcher(settings: Settings, environment: Mapping[str, str]) -> ProcessLauncher:
     return ProcessLauncher(
         command=settings.worker.command,
-        environment=worker_environment(settings),
+        environment=environment,
         state_dir=settings.state_dir.absolute(),
         workspace_root=settings.workspace_root.absolute(),
         log_dir=settings.log_dir.absolute() / "workers",

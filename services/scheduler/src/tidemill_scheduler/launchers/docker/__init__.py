@@ -1,0 +1,1 @@
+"""Workers whose user code runs in containers of a Docker Engine."""

@@ -1,0 +1,210 @@
+"""The docker launcher of a real scheduler, on a real Docker daemon, with stand-ins for the supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.scheduler.running import Platform, is_alive, platform, terminate, until, url_of
+from tests.servers import nats_server
+from tests.testbed.docker import BUSYBOX, DockerHost
+from tidemill_common.contracts.service import Synchronous
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Platform]:
+    with nats_server(tmp_path) as nats:
+        async with platform(url_of(nats), tmp_path) as running:
+            yield running
+
+
+@pytest.fixture(autouse=True)
+def settings(docker_host: DockerHost, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Settings of a scheduler with the docker launcher; its containers are removed at the end."""
+    yield {
+        "launcher": "docker",
+        "docker__host": docker_host.address,
+        "docker__network": "none",
+        "docker__pull": "never",
+    }
+    if containers := ours(docker_host, tmp_path):
+        docker_host.docker("rm", "-f", *containers)
+
+
+def ours(host: DockerHost, directory: Path) -> list[str]:
+    """Containers of this test's platform."""
+    installation = directory / "state" / "docker-installation"
+    if not installation.exists():
+        return []
+    label = f"label=tidemill.io/installation={installation.read_text()}"
+    return host.docker("ps", "-a", "--filter", label, "--format", "{{.Names}}").split()
+
+
+async def one_worker(world: Platform, host: DockerHost, service: str) -> tuple[str, int]:
+    """The one Worker of a Service, with its container: name and process id of its supervisor."""
+    await until(lambda: len(ours(host, world.directory)) == 1 and len(world.workers(service)) == 1, "one runs")
+    ((name, pid),) = world.workers(service).items()
+    assert ours(host, world.directory) == [name]
+    return name, pid
+
+
+async def degraded(world: Platform, service: str) -> dict[str, Any]:
+    status = await world.status(service)
+    return status if "degraded" in status else {}
+
+
+async def test_each_worker_has_a_container_of_its_image_which_goes_with_it(
+    world: Platform, docker_host: DockerHost, settings: dict[str, str]
+) -> None:
+    await world.define("warm", image=BUSYBOX, memory="64Mi", synchronous=Synchronous(min_scale=1))
+    world.start(**settings)
+    name, _ = await one_worker(world, docker_host, "warm")
+    await until(lambda: docker_host.docker("inspect", "-f", "{{.State.Running}}", name) == "true", "it runs")
+    directory = world.directory / "workspaces" / name
+
+    def fact(path: str) -> str:
+        return docker_host.docker("inspect", "-f", f"{{{{json .{path}}}}}", name)
+
+    assert fact("HostConfig.Memory") == fact("HostConfig.MemorySwap") == str(64 * 1024**2)
+    assert fact("HostConfig.NanoCpus") == "1000000000"
+    assert fact("HostConfig.SecurityOpt") == '["no-new-privileges"]'
+    assert docker_host.docker("inspect", "-f", "{{range .Mounts}}{{.Source}} {{.Destination}};{{end}}", name) == (
+        f"{directory} {directory};"
+    )
+    assert fact("Config.Env") == '["PATH=/bin"]'
+    assert directory.stat().st_mode & 0o777 == 0o777
+
+    await world.define("warm", image=BUSYBOX, revision=2, removed=True)
+
+    await until(lambda: not ours(docker_host, world.directory), "its container is removed")
+    assert not directory.exists()
+
+
+async def test_an_image_that_is_not_there_degrades_the_service_until_it_is(
+    world: Platform, docker_host: DockerHost, settings: dict[str, str]
+) -> None:
+    image = f"testbed/later-{os.urandom(4).hex()}:1"
+    await world.define("later", image=image)
+    await world.submit("later")
+    world.start(**settings)
+
+    status = await until(lambda: degraded(world, "later"), "it is degraded")
+
+    assert status["degraded"].startswith("ErrImagePull: ")
+    assert image in status["degraded"]
+    assert await world.ready("later") == 1, "no Attempt was used up"
+    docker_host.docker("tag", BUSYBOX, image)
+    try:
+        await until(lambda: _is_empty(world, "later"), "it runs when its image is there", seconds=30)
+    finally:
+        docker_host.docker("rmi", image)
+
+
+async def test_an_image_that_cannot_be_pulled_says_so_in_dockers_words(
+    world: Platform, settings: dict[str, str]
+) -> None:
+    await world.define("nowhere", image="127.0.0.1:9/no/image:1")
+    await world.submit("nowhere")
+    world.start(**{**settings, "docker__pull": "missing"})
+
+    status = await until(lambda: degraded(world, "nowhere"), "it is degraded")
+
+    assert "127.0.0.1:9" in status["degraded"]
+    assert "refused" in status["degraded"]
+
+
+async def test_a_container_that_cannot_start_says_so_in_dockers_words(
+    world: Platform, docker_host: DockerHost, settings: dict[str, str]
+) -> None:
+    await world.define("lost", image=BUSYBOX)
+    await world.submit("lost")
+    world.start(**{**settings, "docker__network": "no-such-network"})
+
+    status = await until(lambda: degraded(world, "lost"), "it is degraded")
+
+    assert status["degraded"].startswith("ContainerCannotRun: ")
+    assert "no-such-network" in status["degraded"]
+    assert not world.workers("lost")
+
+
+async def test_a_scheduler_that_was_killed_is_followed_by_one_that_adopts_and_tidies(
+    world: Platform, docker_host: DockerHost, settings: dict[str, str]
+) -> None:
+    settings = {**settings, "stop_workers_on_exit": "true"}
+    await world.define("hold", image=BUSYBOX, total_cpu="1")
+    await world.submit("hold", 2)
+    first = world.start(behaviour="hold", **settings)
+    name, pid = await one_worker(world, docker_host, "hold")
+    first.kill()
+    first.wait()
+    label = f"tidemill.io/installation={(world.directory / 'state' / 'docker-installation').read_text()}"
+    docker_host.docker("run", "-d", "--name", f"orphan-{name}", "--label", label, BUSYBOX, "sleep", "600")
+
+    second = world.start(behaviour="hold", **settings)
+    await until(lambda: ours(docker_host, world.directory) == [name], "what belongs to no Worker is removed")
+    assert world.workers("hold") == {name: pid}
+
+    world.release()
+    await until(lambda: _is_empty(world, "hold"), "its work is finished")
+    assert terminate(second) == 0
+    assert not is_alive(pid)
+    assert not ours(docker_host, world.directory)
+
+
+async def test_what_ended_while_no_scheduler_ran_is_removed(
+    world: Platform, docker_host: DockerHost, settings: dict[str, str]
+) -> None:
+    await world.define("gone", image=BUSYBOX)
+    await world.submit("gone")
+    first = world.start(behaviour="hold", **settings)
+    name, pid = await one_worker(world, docker_host, "gone")
+    first.kill()
+    first.wait()
+    os.kill(pid, signal.SIGKILL)
+    await world.define("gone", image=BUSYBOX, revision=2, removed=True)
+
+    world.start(**settings)
+
+    await until(lambda: name not in ours(docker_host, world.directory), "its container is removed")
+
+
+@pytest.mark.parametrize("how", [["kill"], ["rm", "-f"]])
+async def test_a_worker_is_told_why_its_container_ended(
+    world: Platform, docker_host: DockerHost, settings: dict[str, str], how: list[str]
+) -> None:
+    await world.define("told", image=BUSYBOX)
+    await world.submit("told")
+    world.start(behaviour="hold", **settings)
+    name, _ = await one_worker(world, docker_host, "told")
+    await until(lambda: docker_host.docker("inspect", "-f", "{{.State.Running}}", name) == "true", "it runs")
+
+    async with world.bus.live.subscribe(f"live.cause.told.{name}") as messages:
+        docker_host.docker(*how, name)
+        _, body = await anext(aiter(messages))
+
+    told = json.loads(body)
+    assert told["reason"] in ("ContainerEnded", "ContainerRemoved")
+    assert told["message"] == "the user container was killed by signal 9"
+
+
+async def test_a_daemon_that_does_not_answer_is_tried_again(world: Platform, settings: dict[str, str]) -> None:
+    await world.define("away", image=BUSYBOX)
+    await world.submit("away")
+    world.start(**{**settings, "docker__host": f"unix://{world.directory}/no.sock"})
+
+    status = await until(lambda: degraded(world, "away"), "it is degraded")
+
+    assert "Cannot connect to Docker Engine" in status["degraded"]
+    assert "next_try" in status
+
+
+async def _is_empty(world: Platform, service: str) -> bool:
+    return await world.ready(service) == 0
