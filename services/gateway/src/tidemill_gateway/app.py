@@ -33,6 +33,8 @@ from tidemill_gateway.catalogue import Catalogue, open_catalogue
 from tidemill_gateway.changes import Changes
 from tidemill_gateway.dependencies import Dependencies as Dependencies
 from tidemill_gateway.dispatch import Dispatcher
+from tidemill_gateway.exposed.access import Doorkeeper
+from tidemill_gateway.exposed.states import ExposedStates
 from tidemill_gateway.folding import dead_letter_projector, invocation_projector
 from tidemill_gateway.invocations import InvocationQueries
 from tidemill_gateway.logs import InvocationLogs
@@ -44,6 +46,7 @@ from tidemill_gateway.removals import Removals
 from tidemill_gateway.retention import Janitor
 from tidemill_gateway.routes import oscar, v1
 from tidemill_gateway.routes.calls import CallRoutes
+from tidemill_gateway.routes.exposed import ExposedRoutes
 from tidemill_gateway.routes.metrics import router as metrics_router
 from tidemill_gateway.server import listen, serving
 from tidemill_gateway.settings import Settings
@@ -76,7 +79,13 @@ def build_app(deps: Dependencies) -> ASGIApp:
         access_log=deps.access_log,
         metrics=deps.metrics,
     )
-    return Dispatcher(calls, build_management(deps))
+    return ExposedRoutes(
+        application=Dispatcher(calls, build_management(deps)),
+        services=deps.catalogue,
+        doorkeeper=Doorkeeper(deps.catalogue, deps.admin),
+        states=deps.exposed_states,
+        upstreams=deps.upstreams,
+    )
 
 
 @asynccontextmanager
@@ -96,7 +105,9 @@ async def open_dependencies(settings: Settings, stopping: asyncio.Event) -> Asyn
         store = await stack.enter_async_context(open_store(DEFAULT_PROVIDER, await platform_fields(secrets)))
         catalogue = await stack.enter_async_context(open_catalogue(settings, engine=engine, bus=bus, secrets=secrets))
         opened = Opened(bus=bus, engine=engine, secrets=secrets, store=store, catalogue=catalogue)
-        yield assemble(settings, opened, stopping)
+        deps = assemble(settings, opened, stopping)
+        stack.push_async_callback(deps.upstreams.close)
+        yield deps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +143,7 @@ def assemble(settings: Settings, opened: Opened, stopping: asyncio.Event) -> Dep
         access_log=AccessLog(settings.access_log_entries),
         metrics=Metrics(),
         changes=changes,
+        exposed_states=ExposedStates(bus.registers, bus.live),
         stopping=stopping,
     )
 
@@ -167,6 +179,7 @@ def working(deps: Dependencies) -> AbstractAsyncContextManager[None]:
         dead_letters=letters.run(),
         janitor=Janitor.of(deps).run(),
         removals=Removals.of(deps).run(),
+        exposed_states=deps.exposed_states.run(),
     )
 
 

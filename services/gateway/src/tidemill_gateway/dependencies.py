@@ -15,6 +15,8 @@ from tidemill_gateway.auth import AdminCredentials
 from tidemill_gateway.calls import Calls, Replies
 from tidemill_gateway.catalogue import Catalogue
 from tidemill_gateway.changes import Changes
+from tidemill_gateway.exposed.states import ExposedStates
+from tidemill_gateway.exposed.upstreams import Upstreams
 from tidemill_gateway.invocations import InvocationQueries
 from tidemill_gateway.logs import InvocationLogs
 from tidemill_gateway.metrics import Metrics
@@ -45,5 +47,8 @@ class Dependencies:
     """The last calls of `/job` and `/run`, for `GET /system/logs`."""
     metrics: Metrics
     changes: Changes
+    exposed_states: ExposedStates
+    upstreams: Upstreams = field(default_factory=Upstreams)
+    """Connections to exposed Services."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the gateway drains: streams end, so that their clients come back to another replica."""

@@ -38,7 +38,7 @@ async def serving(app: ASGIApp, listener: socket.socket, *, drain: timedelta) ->
         app,
         http="httptools",
         loop="none",
-        ws="none",
+        ws="websockets-sansio",
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -18,6 +18,9 @@ from tidemill_common.bus.opening import open_bus
 from tidemill_common.lifecycle import background
 from tidemill_scheduler.catalogue import Catalogue
 from tidemill_scheduler.domain.snapshot import Pool
+from tidemill_scheduler.exposing.exposing import Exposing
+from tidemill_scheduler.exposing.opening import exposer_of
+from tidemill_scheduler.exposing.ports import Exposer
 from tidemill_scheduler.launchers.opening import launcher_of
 from tidemill_scheduler.leadership import LeaderLease
 from tidemill_scheduler.machine import usable_memory_bytes, usable_millicores
@@ -43,13 +46,22 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         bus = await stack.enter_async_context(open_bus(settings.bus, name="scheduler"))
         launcher = launcher_of(settings)
         stack.push_async_callback(launcher.close)
-        await _schedule(settings, bus, launcher, metrics, stopping)
+        exposed_changed = asyncio.Event()
+        exposer = exposer_of(settings, exposed_changed.set)
+        stack.push_async_callback(exposer.release)
+        await _schedule(settings, bus, launcher, exposer, exposed_changed, metrics, stopping)
         if settings.stop_workers_on_exit:
-            await stop_workers(launcher, timeout=settings.drain_timeout)
+            await asyncio.gather(stop_workers(launcher, timeout=settings.drain_timeout), exposer.stop_all())
 
 
 async def _schedule(
-    settings: Settings, bus: Bus, launcher: Launcher, metrics: Metrics, stopping: asyncio.Event
+    settings: Settings,
+    bus: Bus,
+    launcher: Launcher,
+    exposer: Exposer,
+    exposed_changed: asyncio.Event,
+    metrics: Metrics,
+    stopping: asyncio.Event,
 ) -> None:
     holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     catalogue, policy = Catalogue(), policy_of(settings)
@@ -58,7 +70,7 @@ async def _schedule(
         holder=holder,
         lease=settings.leader.lease,
         renew=settings.leader.renew,
-        on_change=lambda: scheduling.wake(),
+        on_change=lambda: wake(),
     )
     scheduling = Scheduling(
         queue=bus.queue,
@@ -68,18 +80,35 @@ async def _schedule(
         status=StatusBoard(bus.registers, holder=holder, pool=policy.pool),
         policy=policy,
         metrics=metrics,
+        lifecycle=bus.log,
     )
+    exposing = Exposing(
+        exposer=exposer,
+        definitions=catalogue,
+        leader=leader,
+        registers=bus.registers,
+        live=bus.live,
+        woken=exposed_changed,
+    )
+
+    def wake() -> None:
+        scheduling.wake()
+        exposing.wake()
+
     await _create_missing(bus.streams)
     await catalogue.load(bus.log)
     async with background(
         stop=stopping.set,
         leadership=leader.run(),
-        definitions=catalogue.follow(bus.log, scheduling.wake),
+        definitions=catalogue.follow(bus.log, wake),
         work=scheduling.follow_work(bus.live),
         reports=scheduling.follow_reports(bus.live),
         exits=scheduling.follow_exits(),
         notices=scheduling.follow_notices(bus.live),
         rounds=scheduling.run(),
+        exposing=exposing.run(),
+        exposed_wishes=exposing.follow_wishes(),
+        exposed_logs=exposing.answer_logs(),
     ):
         log.info("scheduler ready", holder=holder, pool=policy.pool)
         await stopping.wait()
@@ -130,4 +159,5 @@ def policy_of(settings: Settings) -> Policy:
         start_timeout=settings.start_timeout,
         plan_interval=settings.plan_interval,
         min_gap=settings.min_gap,
+        max_stuck=settings.kubernetes.max_unschedulable,
     )

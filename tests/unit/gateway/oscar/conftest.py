@@ -16,6 +16,7 @@ from tidemill_gateway.auth import AdminCredentials
 from tidemill_gateway.calls import Calls, Replies
 from tidemill_gateway.changes import Changes
 from tidemill_gateway.dependencies import Dependencies
+from tidemill_gateway.exposed.states import ExposedStates
 from tidemill_gateway.invocations import InvocationQueries
 from tidemill_gateway.logs import InvocationLogs
 from tidemill_gateway.metrics import Metrics
@@ -59,6 +60,7 @@ def dependencies(platform: Platform) -> Dependencies:
         access_log=AccessLog(10),
         metrics=Metrics(),
         changes=changes,
+        exposed_states=ExposedStates(platform.bus.registers, platform.bus.live),
     )
 
 

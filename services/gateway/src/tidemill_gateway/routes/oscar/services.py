@@ -14,6 +14,7 @@ from tidemill_common.secrets import SecretStore
 from tidemill_gateway.catalogue import Catalogue, Definition, ImageRefusedError
 from tidemill_gateway.catalogue.errors import VolumeChangedError
 from tidemill_gateway.catalogue.folders import buckets_of
+from tidemill_gateway.exposed.states import ExposedStates
 from tidemill_gateway.routes.oscar.answers import OscarRoute, document, empty, flag, posted, text
 from tidemill_gateway.routes.oscar.deployment import deployment_json
 from tidemill_gateway.routes.oscar.platform_store import PlatformStore
@@ -25,11 +26,14 @@ _DELETE_DATA: Final = "tidemill-delete-data"
 class ServiceRoutes:
     """Create, read, update and delete."""
 
-    def __init__(self, *, catalogue: Catalogue, secrets: SecretStore, store: PlatformStore, who: str) -> None:
+    def __init__(
+        self, *, catalogue: Catalogue, secrets: SecretStore, store: PlatformStore, who: str, states: ExposedStates
+    ) -> None:
         self._catalogue = catalogue
         self._secrets = secrets
         self._store = store
         self._who = who
+        self._states = states
 
     def router(self) -> APIRouter:
         """The routes."""
@@ -105,5 +109,6 @@ class ServiceRoutes:
             providers=record.providers if record else {},
         )
         if "deployment" in request.query_params.get("include", "").split(","):
-            shown["deployment"] = deployment_json(service)
+            state = await self._states.get(service.name) if service.expose is not None else None
+            shown["deployment"] = deployment_json(service, state)
         return shown

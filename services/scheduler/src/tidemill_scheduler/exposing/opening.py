@@ -1,0 +1,34 @@
+"""Opens the exposer that belongs to the launcher of the settings."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tidemill_scheduler.exposing.instances import Places
+from tidemill_scheduler.exposing.ports import Exposer, OnChange
+from tidemill_scheduler.exposing.process import ProcessExposer
+from tidemill_scheduler.settings import Settings
+
+_ENFORCE_MEMORY: Final = "TIDEMILL_SUPERVISOR_ENFORCE_MEMORY"
+
+
+def exposer_of(settings: Settings, on_change: OnChange) -> Exposer:
+    """The exposer; the caller releases it."""
+    return ProcessExposer(places_of(settings), grace=_grace(settings), on_change=on_change)
+
+
+def places_of(settings: Settings) -> Places:
+    """Beside those of the Workers."""
+    enforced = settings.worker.environment.get(_ENFORCE_MEMORY, "").lower()
+    return Places(
+        records=settings.state_dir.absolute() / "exposed",
+        workspaces=settings.workspace_root.absolute(),
+        logs=settings.log_dir.absolute() / "exposed",
+        secrets=settings.secrets_dir.absolute(),
+        enforce_memory=enforced in ("1", "true", "yes", "on"),
+    )
+
+
+def _grace(settings: Settings) -> float:
+    """Half of the time that the scheduler has when everything stops, at most 10 s."""
+    return min(10.0, settings.drain_timeout.total_seconds() / 2)

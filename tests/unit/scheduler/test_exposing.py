@@ -1,0 +1,213 @@
+"""Definitions and wishes become instances, and what became of them is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+
+from tidemill_common.bus import Bus
+from tidemill_common.bus.opening import open_bus
+from tidemill_common.contracts.contract import ServiceName
+from tidemill_common.contracts.exposed import (
+    DeploymentState,
+    ExposedState,
+    LogLine,
+    Wish,
+    state_register,
+    wish_register,
+)
+from tidemill_common.contracts.service import Expose, Service, ServiceDefined
+from tidemill_common.errors import InvalidInputError, UnavailableError
+from tidemill_common.settings import BusSettings
+from tidemill_scheduler.catalogue import Catalogue
+from tidemill_scheduler.exposing.domain import NOTHING, Exposure, Observation
+from tidemill_scheduler.exposing.exposing import Exposing
+
+WEB = ServiceName("web")
+
+
+@dataclass
+class FakeExposer:
+    """Runs nothing, and remembers what it was told."""
+
+    running: dict[ServiceName, Exposure] = field(default_factory=dict)
+    seen: dict[ServiceName, Observation] = field(default_factory=dict)
+    failure: Exception | None = None
+    ensured: list[Exposure] = field(default_factory=list)
+
+    async def adopt(self) -> None:
+        """Nothing is there."""
+
+    async def ensure(self, exposure: Exposure) -> None:
+        """Remember it."""
+        if self.failure is not None:
+            raise self.failure
+        self.ensured.append(exposure)
+        if exposure.wish.stopped:
+            self.running.pop(exposure.name, None)
+        else:
+            self.running[exposure.name] = exposure
+
+    async def remove(self, service: ServiceName) -> None:
+        """Forget it."""
+        if self.failure is not None:
+            raise self.failure
+        self.running.pop(service, None)
+
+    def services(self) -> Collection[ServiceName]:
+        """Those that run."""
+        return set(self.running)
+
+    def observe(self, service: ServiceName) -> Observation:
+        """What a test says."""
+        return self.seen.get(service, NOTHING)
+
+    async def logs(self, service: ServiceName, lines: int) -> Sequence[LogLine]:
+        """One line."""
+        return [LogLine(text=f"{service} says {lines}")]
+
+    async def release(self) -> None:
+        """Nothing to do."""
+
+    async def stop_all(self) -> None:
+        """Nothing to do."""
+
+
+@dataclass
+class Leading:
+    """Leads when told so."""
+
+    is_held: bool = True
+
+
+@dataclass
+class World:
+    """Everything around the use case."""
+
+    bus: Bus
+    exposer: FakeExposer = field(default_factory=FakeExposer)
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    now: float = 0.0
+
+    def exposing(self) -> Exposing:
+        """A scheduler that has just begun to lead."""
+        return Exposing(
+            exposer=self.exposer,
+            definitions=self.catalogue,
+            leader=Leading(),
+            registers=self.bus.registers,
+            live=self.bus.live,
+            clock=lambda: self.now,
+        )
+
+    def define(self, *, revision: int = 1, exposed: bool = True, removed: bool = False) -> None:
+        """The Service web."""
+        expose = Expose(api_port=(8000,)) if exposed else None
+        service = None if removed else Service(name=WEB, image="web:1", script="serve", expose=expose)
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        self.catalogue.define(ServiceDefined(name=WEB, revision=revision, at=at, service=service))
+
+    async def told(self) -> ExposedState | None:
+        """What the gateway would read."""
+        register = await self.bus.registers.get(state_register(WEB))
+        return ExposedState.decode(register.value) if register is not None and register.value else None
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """With the Service web, not exposed yet by anybody."""
+    async with open_bus(BusSettings(url="memory://"), name="test") as bus:
+        world = World(bus)
+        world.define()
+        yield world
+
+
+async def test_an_exposed_service_runs_and_its_state_is_told(world: World) -> None:
+    exposing = world.exposing()
+    await exposing.round()
+    state = await world.told()
+    assert state is not None
+    assert (state.state, state.revision) == (DeploymentState.PENDING, 1)
+    world.exposer.seen[WEB] = Observation(urls=("http://127.0.0.1:8000",), active=1, present=1)
+    await exposing.round()
+    state = await world.told()
+    assert state is not None
+    assert (state.state, state.urls) == (DeploymentState.READY, ("http://127.0.0.1:8000",))
+
+
+async def test_a_service_that_is_not_exposed_is_left_alone(world: World) -> None:
+    world.define(exposed=False)
+    await world.exposing().round()
+    assert world.exposer.ensured == []
+    assert await world.told() is None
+
+
+@pytest.mark.parametrize("removed", [True, False])
+async def test_a_service_that_is_exposed_no_more_is_removed_with_its_wish(world: World, *, removed: bool) -> None:
+    exposing = world.exposing()
+    await world.bus.registers.put(wish_register(WEB), Wish(stopped=False).encode())
+    await exposing.round()
+    world.define(revision=2, removed=removed, exposed=False)
+    await exposing.round()
+    assert world.exposer.running == {}
+    assert await world.told() is None
+    wish = await world.bus.registers.get(wish_register(WEB))
+    assert wish is not None
+    assert wish.value == b""
+
+
+async def test_what_an_earlier_scheduler_left_of_a_removed_service_is_removed(world: World) -> None:
+    old = world.exposing()
+    await old.round()
+    world.define(revision=2, removed=True)
+    await world.exposing().round()
+    assert world.exposer.running == {}
+
+
+async def test_a_wish_is_followed_and_its_revision_told(world: World) -> None:
+    exposing = world.exposing()
+    await exposing.round()
+    revision = await world.bus.registers.put(wish_register(WEB), Wish(stopped=True).encode())
+    world.now += 60
+    await exposing.round()
+    assert world.exposer.running == {}
+    state = await world.told()
+    assert state is not None
+    assert (state.state, state.wish) == (DeploymentState.STOPPED, revision)
+
+
+async def test_a_platform_that_refuses_is_told_as_the_reason(world: World) -> None:
+    world.exposer.failure = InvalidInputError("default_command needs the image")
+    exposing = world.exposing()
+    await exposing.round()
+    state = await world.told()
+    assert state is not None
+    assert (state.state, state.reason) == (DeploymentState.FAILED, "default_command needs the image")
+    world.exposer.failure = None
+    await exposing.round()
+    state = await world.told()
+    assert state is not None
+    assert (state.state, state.reason) == (DeploymentState.PENDING, "")
+
+
+async def test_a_removal_that_fails_is_tried_again(world: World) -> None:
+    exposing = world.exposing()
+    await exposing.round()
+    world.define(revision=2, removed=True)
+    world.exposer.failure = UnavailableError("away")
+    await exposing.round()
+    assert world.exposer.running
+    world.exposer.failure = None
+    await exposing.round()
+    assert not world.exposer.running
+
+
+async def test_a_takeover_keeps_the_time_of_the_last_transition(world: World) -> None:
+    world.exposer.seen[WEB] = Observation(active=1, present=1)
+    await world.exposing().round()
+    first = await world.told()
+    await world.exposing().round()
+    assert await world.told() == first
