@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +14,8 @@ from tidemill_supervisor.domain.protocol import Assignment
 from tidemill_supervisor.execution import Limits, execute
 from tidemill_supervisor.ports import Command, Scripts, Sink
 from tidemill_supervisor.processes import interpreter_of
-from tidemill_supervisor.workspace import furnish, remove_tree
+from tidemill_supervisor.staging import Left, everything
+from tidemill_supervisor.workspace import furnish
 
 
 class Handling(Protocol):
@@ -35,6 +35,10 @@ class Handling(Protocol):
 
     async def run(self, assignment: Assignment, definition: Definition, limits: Limits, sink: Sink) -> Outcome:
         """Let user code work on it, its output going to `sink`. Cancelled: it works on it no more when this returns."""
+        ...
+
+    def left(self, place: Place) -> Left:
+        """What user code left behind, when `run` has returned."""
         ...
 
     async def clear(self, place: Place) -> None:
@@ -77,6 +81,10 @@ class FreshScript:
         )
         return await execute(self.scripts, command, place, limits, sink)
 
+    def left(self, place: Place) -> Left:
+        """See the port."""
+        return everything(place)
+
     async def clear(self, place: Place) -> None:
         """See the port."""
-        await asyncio.to_thread(remove_tree, place.root)
+        await self.scripts.wipe(place.root)

@@ -127,7 +127,8 @@ class Performance:
     async def _deliver(self, event: Recognised, outcome: Outcome) -> Outcome:
         """Store what the script left, ship the rest of its log, make the answer."""
         done = outcome.reason is Reason.COMPLETED
-        files = await find_outputs(self.place, self.definition.service.output, self.shipper.note) if done else []
+        left, wanted = self.handling.left(self.place), self.definition.service.output
+        files = await find_outputs(left, wanted, self.shipper.note) if done else []
         rest = asyncio.create_task(self.shipper.ship_rest(self.tools.rules.flush_timeout))
         try:
             outputs = await self._stage_out(files)

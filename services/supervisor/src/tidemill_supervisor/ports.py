@@ -69,6 +69,10 @@ class Scripts(Protocol):
         """How often the kernel has killed in this memory group for want of memory; only differences mean something."""
         ...
 
+    async def wipe(self, workspace: Path) -> None:
+        """Remove a workspace with all that is in it, whoever user code ran as."""
+        ...
+
 
 class Stores(Protocol):
     """The providers that a Service can reach, opened when they are first used."""

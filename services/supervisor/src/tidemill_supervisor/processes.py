@@ -22,6 +22,7 @@ from typing import Final
 from tidemill_supervisor.domain.environment import WORKSPACE, Place
 from tidemill_supervisor.guardian import Guardian
 from tidemill_supervisor.ports import Command, Sink, StartError
+from tidemill_supervisor.workspace import remove_tree
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _READ_BYTES: Final = 256 * 1024
@@ -79,6 +80,10 @@ class ProcessScripts:
     def memory_kills(self) -> int:
         """See the port."""
         return _memory_kills()
+
+    async def wipe(self, workspace: Path) -> None:
+        """See the port."""
+        await asyncio.to_thread(remove_tree, workspace)
 
     def forget(self, pid: int) -> None:
         """A script and all its processes are gone."""

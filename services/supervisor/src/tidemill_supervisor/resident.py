@@ -167,7 +167,7 @@ class Resident:
         finally:
             await self._running.clear()
             self._exchange.close()
-        await asyncio.to_thread(remove_tree, self._place.root)
+        await self._scripts.wipe(self._place.root)
         return status
 
     def _command(self, definition: Definition, bounds: Bounds, library: Path) -> Command:

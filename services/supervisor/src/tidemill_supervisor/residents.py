@@ -25,6 +25,7 @@ from tidemill_supervisor.domain.protocol import Answer, Assignment, ProtocolErro
 from tidemill_supervisor.execution import Limits, time_limit
 from tidemill_supervisor.ports import Clock, Scripts, Sink, StartError
 from tidemill_supervisor.resident import Bounds, Resident, Stopped
+from tidemill_supervisor.staging import Left, everything
 from tidemill_supervisor.workspaces import Workspaces, make
 
 log = structlog.get_logger()
@@ -62,10 +63,10 @@ class Question(Generic[A]):
 class Residents:
     """Starts them when they are first needed, and again when they ended; the port `Handling`."""
 
-    def __init__(self, scripts: Scripts, pattern: Place, manner: Manner, *, slots: int) -> None:
+    def __init__(self, scripts: Scripts, workspaces: Workspaces, pattern: Place, manner: Manner, *, slots: int) -> None:
         """`pattern`: a place in the Worker's directory; each script gets one of its own beside it."""
         self._manner = manner
-        self.workspaces = Workspaces(pattern.root.parent)
+        self._workspaces = workspaces
         self._library = pattern.root.parent / "python"
         _install(self._library)
         self._seats = [_Seat(scripts, pattern, manner, self._library, number) for number in range(slots)]
@@ -94,9 +95,13 @@ class Residents:
         """Only when there is any."""
         return bool(event.content)
 
+    def left(self, place: Place) -> Left:
+        """See the port."""
+        return everything(place)
+
     async def clear(self, place: Place) -> None:
         """See the port."""
-        await self.workspaces.give(place.root)
+        await self._workspaces.give(place)
 
     async def run(self, assignment: Assignment, definition: Definition, limits: Limits, sink: Sink) -> Outcome:
         """See the port."""

@@ -10,8 +10,8 @@ import asyncio
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -146,14 +146,45 @@ def _worst(group: BaseExceptionGroup[StagingError]) -> StagingError:
     return next((error for error in errors if error.outcome.permanent), errors[0])
 
 
-async def find_outputs(place: Place, outputs: Sequence[StorageIO], note: Callable[[str], None]) -> list[OutputFile]:
-    """All files below TMP_OUTPUT_DIR, sorted by name, with the checksum of those that an output takes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What user code left behind for one Invocation."""
+
+    workspace: Path
+    """Files that lead out of it are not stored."""
+    output: Path
+    names: Mapping[str, str] | None = None
+    """Names to store files under, and their names below `output`; None: all that is there, as it is named."""
+
+    def files(self) -> list[tuple[str, Path]]:
+        """Names and files, in a stable order. Blocking."""
+        if self.names is None:
+            return [(path.relative_to(self.output).as_posix(), path) for path in sorted(walk(self.output))]
+        return [(name, self.output / where) for name, where in sorted(self.names.items())]
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing; quick."""
+        if self.names is not None:
+            return not self.names
+        with os.scandir(self.output) as entries:
+            return next(entries, None) is None
+
+
+def everything(place: Place) -> Left:
+    """All that is in the TMP_OUTPUT_DIR of one Invocation."""
+    return Left(workspace=place.root, output=place.output)
+
+
+async def find_outputs(left: Left, outputs: Sequence[StorageIO], note: Callable[[str], None]) -> list[OutputFile]:
+    """All files that were left, sorted by name, with the checksum of those that an output takes.
 
     Raises:
         StagingError: A file cannot be read, or its name cannot be a key.
     """
     try:
-        found, skipped = await asyncio.to_thread(_scan, place, outputs)
+        if left.is_empty():
+            return []
+        found, skipped = await asyncio.to_thread(_scan, left, outputs)
     except (OSError, InvalidInputError) as error:
         outcome = Outcome(reason=Reason.STAGE_OUT_FAILED, message=f"read TMP_OUTPUT_DIR: {error}")
         raise StagingError(outcome) from error
@@ -162,12 +193,11 @@ async def find_outputs(place: Place, outputs: Sequence[StorageIO], note: Callabl
     return found
 
 
-def _scan(place: Place, outputs: Sequence[StorageIO]) -> tuple[list[OutputFile], list[str]]:
+def _scan(left: Left, outputs: Sequence[StorageIO]) -> tuple[list[OutputFile], list[str]]:
     files: list[OutputFile] = []
     skipped: list[str] = []
-    for path in sorted(_walk(place.output)):
-        name = path.relative_to(place.output).as_posix()
-        if not _is_own_file(path, place.root):
+    for name, path in left.files():
+        if not _is_own_file(path, left.workspace):
             skipped.append(name)
             continue
         if not _is_text(name):
@@ -177,7 +207,7 @@ def _scan(place: Place, outputs: Sequence[StorageIO]) -> tuple[list[OutputFile],
     return files, skipped
 
 
-def _walk(directory: Path) -> Iterator[Path]:
+def walk(directory: Path) -> Iterator[Path]:
     """Everything below that is no directory; links to directories are not followed."""
     for parent, folders, names in os.walk(directory):
         yield from (Path(parent, name) for name in names)

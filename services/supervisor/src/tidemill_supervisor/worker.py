@@ -137,6 +137,7 @@ class Worker:
                 leases.allow(within_reuse(provision.allowed(definition), held=len(self._running), left=left))
             presence.changed()
 
+        changed()
         async for lease in leases:
             task = asyncio.create_task(self._handle(lease, provision))
             self._running[task] = lease.invocation.id
@@ -146,6 +147,7 @@ class Worker:
             changed()
             if taken == reuse:
                 leases.stop()
+        provision.hurry()
 
     async def _handle(self, lease: Lease, provision: Provision) -> None:
         invocation = lease.invocation

@@ -5,14 +5,13 @@ Making and removing four directories takes longer than a short handler; looking 
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 from pathlib import Path
 from typing import Final
 
 from tidemill_supervisor.domain.environment import Place
-from tidemill_supervisor.workspace import remove_tree
+from tidemill_supervisor.ports import Scripts
 
 _DIRECTORIES: Final = frozenset({"input", "output", "tmp"})
 _QUICK_BYTES: Final = 1024**2
@@ -24,7 +23,8 @@ _OPEN: Final = 0o777
 class Workspaces:
     """Those of one Worker that can be used again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, scripts: Scripts, directory: Path) -> None:
+        self._scripts = scripts
         self._directory = directory
         self._numbers = itertools.count()
         self._free: list[Path] = []
@@ -33,18 +33,18 @@ class Workspaces:
         """An empty workspace, or the name of one that `make` makes."""
         return self._free.pop() if self._free else self._directory / f"workspace-{next(self._numbers)}"
 
-    async def give(self, root: Path) -> None:
+    async def give(self, place: Place) -> None:
         """It is not needed any more."""
         try:
-            is_empty = _is_emptied(str(root))
+            is_empty = _is_emptied(str(place.root))
         except FileNotFoundError:  # it was never made
             return
         except OSError:
             is_empty = False
         if is_empty:
-            self._free.append(root)
+            self._free.append(place.root)
         else:
-            await asyncio.to_thread(remove_tree, root)
+            await self._scripts.wipe(place.root)
 
 
 def make(place: Place) -> None:
