@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import asdict
 from typing import Final
 
@@ -16,6 +17,8 @@ from tidemill.errors import CliError, Exit
 from tidemill.output import Format, FormatOption, out, show_json
 from tidemill.platform.connection import Connection
 from tidemill.platform.installation import Installation
+from tidemill.platform.launching import Launcher, check_docker, kept
+from tidemill.platform.layout import Layout
 from tidemill.session import Session, session_of
 
 _SIGNS: Final = {Verdict.GOOD: "[green]✓[/]", Verdict.ODD: "[yellow]![/]", Verdict.BAD: "[red]✗[/]"}
@@ -54,11 +57,23 @@ def _local(session: Session) -> list[Finding]:
         return []
     layout = installation.layout
     return [
+        *_docker(layout),
         checks.disk(layout.root),
         checks.processes(layout),
         checks.port_answers("bus", installation.nats.url, f"look at {layout.logs / 'nats.log'}"),
         checks.workers(layout),
     ]
+
+
+def _docker(layout: Layout) -> list[Finding]:
+    """The Docker Engine, where it is what runs user code."""
+    if kept(layout, os.environ).launcher is not Launcher.DOCKER:
+        return []
+    try:
+        return [Finding("docker", Verdict.GOOD, asyncio.run(check_docker(os.environ)))]
+    except CliError as error:
+        detail, _, advice = str(error).partition("\n")
+        return [Finding("docker", Verdict.BAD, detail, advice)]
 
 
 async def _remote(connection: Connection) -> list[Finding]:

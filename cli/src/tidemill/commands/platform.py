@@ -19,6 +19,7 @@ from tidemill.connection import DEFAULT_DIRECTORY
 from tidemill.errors import CliError, Exit
 from tidemill.output import Format, FormatOption, err, out, show_json
 from tidemill.platform.installation import Installation
+from tidemill.platform.launching import Launcher, Pull, check_docker, choose, kept, remove_containers
 from tidemill.platform.layout import Layout
 from tidemill.platform.maintenance import bus_running
 from tidemill.platform.processes import tail
@@ -60,6 +61,12 @@ def up(
     context: typer.Context,
     directory: DirectoryOption = None,
     port: Annotated[int | None, typer.Option(help="Of the API; 0: any. Default: that of last time, or 8080.")] = None,
+    launcher: Annotated[
+        Launcher | None, typer.Option(help="Where scripts run. Default: that of last time, or process.")
+    ] = None,
+    pull: Annotated[
+        Pull | None, typer.Option(help="When docker pulls images. Default: that of last time, or missing.")
+    ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when it is ready; stop it with `down`.")
     ] = False,
@@ -69,10 +76,19 @@ def up(
 ) -> None:
     """Run the whole platform on this machine until Ctrl-C."""
     where = _directory(context, directory)
+    _prepare_launcher(where, launcher, pull)
     if detach:
         _detach(where, port)
     else:
         asyncio.run(run(where, port=port, tell=_tell, verbose=verbose, ready=_announce))
+
+
+def _prepare_launcher(where: Path, launcher: Launcher | None, pull: Pull | None) -> None:
+    layout = Layout(where.resolve())
+    layout.make()
+    choose(layout, launcher, pull)
+    if kept(layout, os.environ).launcher is Launcher.DOCKER:
+        asyncio.run(check_docker(os.environ))
 
 
 def _announce(installation: Installation) -> None:
@@ -82,7 +98,10 @@ def _announce(installation: Installation) -> None:
     err.print(f"  object store {connection.s3_endpoint}   (S3)")
     err.print(f"  events       {connection.events_endpoint}   (webhooks of stores, CloudEvents)")
     err.print(f"  passwords and keys are in {installation.layout.connection}")
-    err.print("  [dim]process mode: scripts run as this user, without their image[/]\n")
+    if kept(installation.layout, os.environ).launcher is Launcher.DOCKER:
+        err.print("  [dim]docker mode: scripts run in containers of their image[/]\n")
+    else:
+        err.print("  [dim]process mode: scripts run as this user, without their image[/]\n")
 
 
 def _detach(where: Path, port: int | None) -> None:
@@ -124,6 +143,7 @@ def down(context: typer.Context, directory: DirectoryOption = None) -> None:
     if record is not None:
         _stop(record)
     left = end_leftovers(layout)
+    left += ["container"] * asyncio.run(remove_containers(layout, os.environ))
     if record is None and not left:
         out.print("it does not run")
         return

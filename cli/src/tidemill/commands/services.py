@@ -13,6 +13,7 @@ from tidemill.client import GatewayClient
 from tidemill.commands.listing import INVOCATION_COLUMNS
 from tidemill.definitions import Action, Change, compare, describe, show_mistake
 from tidemill.errors import CliError, Exit
+from tidemill.images import wait_for_images
 from tidemill.objects import Objects
 from tidemill.output import Column, Format, FormatOption, err, out, show_json, show_rows, show_yaml
 from tidemill.session import ask, ask_objects, confirm
@@ -61,6 +62,15 @@ def apply(
     if any(change.action is Action.UPDATE for change in changes) and not yes:
         confirm("change these Services?")
     ask(context, lambda client: _carry_out(client, wanted, changes))
+    _await_images(context, [str(document.get("image", "")) for document in wanted])
+
+
+def _await_images(context: typer.Context, images: list[str]) -> None:
+    failed = ask(context, lambda client: wait_for_images(client, images))
+    for image, reason in failed.items():
+        err.print(f"[red]image {escape(image)} cannot be had[/]: {escape(reason)}")
+    if failed:
+        raise typer.Exit(Exit.FAILED)
 
 
 def _load(file: Path) -> list[FdlService]:

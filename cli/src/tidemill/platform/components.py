@@ -13,6 +13,7 @@ from typing import Final
 import httpx
 
 from tidemill.platform.installation import Installation
+from tidemill.platform.launching import kept
 from tidemill.platform.layout import LOOPBACK
 from tidemill.platform.overrides import component_overrides
 from tidemill.platform.processes import ChildSpec
@@ -28,6 +29,11 @@ _PASSED_ON: Final = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "PYTHONPATH",
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_CONFIG",
+    "DOCKER_CERT_PATH",
+    "DOCKER_TLS_VERIFY",
 )
 _TOKENS_FILE: Final = "events-tokens.json"
 
@@ -182,7 +188,7 @@ def scheduler_environment(installation: Installation) -> dict[str, str]:
     """`TIDEMILL_SCHEDULER_*`. Workers connect with the identity `worker`."""
     layout = installation.layout
     return {
-        "TIDEMILL_SCHEDULER_LAUNCHER": "process",
+        **kept(layout, os.environ).environment(),
         "TIDEMILL_SCHEDULER_STATE_DIR": str(layout.state / "scheduler"),
         "TIDEMILL_SCHEDULER_WORKSPACE_ROOT": str(layout.state / "workspaces"),
         "TIDEMILL_SCHEDULER_LOG_DIR": str(layout.logs),

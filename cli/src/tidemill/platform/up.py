@@ -15,6 +15,7 @@ from typing import Final
 from tidemill.errors import CliError
 from tidemill.platform.components import component_specs, server_specs
 from tidemill.platform.installation import Installation
+from tidemill.platform.launching import remove_containers
 from tidemill.platform.layout import Layout, write_private
 from tidemill.platform.logs import Follower, follow_all
 from tidemill.platform.processes import Child, Tell
@@ -132,6 +133,7 @@ async def _stop_in_order(children: dict[str, Child], layout: Layout) -> None:
         await asyncio.gather(*(children[name].stop() for name in names))
         if "scheduler" in names:
             await asyncio.to_thread(end_processes, workers_of(layout), WORKERS_PATIENCE)
+            await remove_containers(layout, os.environ)
 
 
 def _who(layout: Layout) -> str:

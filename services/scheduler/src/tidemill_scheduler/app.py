@@ -25,7 +25,7 @@ from tidemill_scheduler.launchers.opening import launcher_of
 from tidemill_scheduler.leadership import LeaderLease
 from tidemill_scheduler.machine import usable_memory_bytes, usable_millicores
 from tidemill_scheduler.metrics import Metrics, metrics_server
-from tidemill_scheduler.ports import Launcher
+from tidemill_scheduler.ports import ImageKeeper, Launcher
 from tidemill_scheduler.scheduling import Policy, Scheduling
 from tidemill_scheduler.settings import Settings
 from tidemill_scheduler.status import StatusBoard
@@ -77,7 +77,12 @@ async def _schedule(
         launcher=launcher,
         catalogue=catalogue,
         leader=leader,
-        status=StatusBoard(bus.registers, holder=holder, pool=policy.pool),
+        status=StatusBoard(
+            bus.registers,
+            holder=holder,
+            pool=policy.pool,
+            images=launcher.image_views if isinstance(launcher, ImageKeeper) else None,
+        ),
         policy=policy,
         metrics=metrics,
         lifecycle=bus.log,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from tidemill_common.contracts.contract import ServiceName, WorkerId
 from tidemill_common.contracts.service import Service
@@ -119,4 +119,13 @@ class Launcher(Protocol):
 
     async def close(self) -> None:
         """Stop watching. Workers go on; the next scheduler process adopts them."""
+        ...
+
+
+@runtime_checkable
+class ImageKeeper(Protocol):
+    """A launcher that has images of Services where it runs."""
+
+    def image_views(self) -> Sequence[Mapping[str, Any]]:
+        """Each with `image`, `state` (`present`, `pulling`, `failed`), `done_bytes`, `total_bytes` and `message`."""
         ...

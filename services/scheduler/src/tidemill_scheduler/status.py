@@ -4,8 +4,10 @@
      "pools": [{"name", "cpu_millicores", "memory_bytes", "cpu_used", "memory_used", "workers"}],
      "services": {name: {"running", "starting", "draining", "desired", "target",
                          "blocked"?, "degraded"?, "next_try"?}},
-     "left_out": n}
+     "left_out": n,
+     "images"?: [{"image", "state", "done_bytes", "total_bytes", "message"}]}
 
+`images`: those of Services, where the launcher brings them itself; `state` is `present`, `pulling` or `failed`.
 `services` has those with Workers, with work, or degraded: at most `MAX_SERVICES`, degraded ones first; `left_out`
 counts the rest. Renewed when something changed, at most every second, and every ten seconds in any case: an older one
 says that no scheduler runs.
@@ -40,8 +42,15 @@ class StatusBoard:
     """Publishes the view when it is due."""
 
     def __init__(
-        self, registers: Registers, *, holder: str, pool: Pool, clock: Callable[[], float] = time.monotonic
+        self,
+        registers: Registers,
+        *,
+        holder: str,
+        pool: Pool,
+        clock: Callable[[], float] = time.monotonic,
+        images: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
     ) -> None:
+        self._images = images
         self._registers = registers
         self._holder = holder
         self._pool = pool
@@ -61,6 +70,8 @@ class StatusBoard:
         if age < _MIN_GAP:
             return
         view = view_of(self._pool, outlook, workers, failures, invalid)
+        if self._images is not None:
+            view["images"] = list(self._images())
         if view == self._shown and age < _MAX_GAP:
             return
         body = {"at": datetime.now(UTC).isoformat(), "holder": self._holder, **view}

@@ -15,7 +15,7 @@ import structlog
 
 from tidemill_common.errors import PermanentError, TidemillError, TransientError
 from tidemill_scheduler.launchers.docker.engine import ImageError, PullProgress
-from tidemill_scheduler.launchers.docker.registries import CONFIG, credentials_for, full_name, read_config
+from tidemill_scheduler.launchers.docker.registries import config_file, credentials_for, full_name, read_config
 from tidemill_scheduler.launchers.docker.settings import PullPolicy
 from tidemill_scheduler.ports import Cause
 
@@ -79,7 +79,7 @@ class Images:
 
     host: ImageHost
     policy: PullPolicy = "missing"
-    config_file: Path = field(default_factory=lambda: Path.home() / CONFIG)
+    config_file: Path = field(default_factory=config_file)
     _pulls: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _prefetches: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _views: dict[str, ImageView] = field(default_factory=dict)

@@ -10,26 +10,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
-from tidemill_common.contracts.contract import WorkerId
+from tidemill_common.contracts.contract import ServiceName, WorkerId
 from tidemill_common.contracts.service import Service
 from tidemill_common.errors import TidemillError, TransientError, UnavailableError
 from tidemill_scheduler.domain.snapshot import Pool
 from tidemill_scheduler.launchers.docker.containers import ending
 from tidemill_scheduler.launchers.docker.engine import ContainerEvent, ContainerState, ImageError
-from tidemill_scheduler.launchers.docker.images import Images
+from tidemill_scheduler.launchers.docker.images import Images, ImageState
 from tidemill_scheduler.launchers.docker.watching import Watch
 from tidemill_scheduler.ports import Cause, Launcher, RunningWorker, WorkerEnded, WorkerNotice, WorkerSpec
 
 log = structlog.get_logger()
-IMAGE_FAILED = "ErrImagePull"
+IMAGE_FAILED: Final = "ErrImagePull"
+_MAX_SHOWN: Final = 500
+_TEND_EVERY: Final = 0.5
+"""Seconds; rounds may come much faster than Services change."""
 
 
 class ContainerHost(Protocol):
@@ -77,6 +81,7 @@ class DockerLauncher:
         watch: Tells what happens to the containers.
         config_of: What Docker is told of a Worker's container.
         directory_of: The worker directory, which both see.
+        wanted: Images to have before they are needed, of these Services.
         known: Workers of this platform, also those of another scheduler process on this machine.
     """
 
@@ -86,12 +91,14 @@ class DockerLauncher:
     watch: Watch
     config_of: Callable[[WorkerSpec, Service], Mapping[str, Any]]
     directory_of: Callable[[WorkerId], Path]
+    wanted: Callable[[Collection[Service]], Collection[str]]
     known: Callable[[], frozenset[WorkerId]]
     _pairs: dict[WorkerId, _Pair] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _ended: asyncio.Queue[WorkerEnded] = field(default_factory=asyncio.Queue)
     _notices: asyncio.Queue[WorkerNotice] = field(default_factory=asyncio.Queue)
     _is_watching: bool = False
+    _tended_at: float = float("-inf")
 
     async def adopt(self) -> None:
         """Take over the Workers that are there; what belongs to none is removed as soon as Docker answers."""
@@ -161,6 +168,17 @@ class DockerLauncher:
     def pool(self) -> Pool | None:
         """This machine, as the settings say."""
         return None
+
+    async def tend(self, definitions: Mapping[ServiceName, Service], removed: Set[ServiceName]) -> None:
+        """Fetch the images of these Services, those that should be there before their first Worker."""
+        if time.monotonic() - self._tended_at >= _TEND_EVERY:
+            self._tended_at = time.monotonic()
+            self.images.want(self.wanted(definitions.values()))
+
+    def image_views(self) -> Sequence[Mapping[str, Any]]:
+        """The images of Services, for people."""
+        newsworthy = sorted(self.images.views(), key=lambda view: view.state is ImageState.PRESENT)
+        return [view.as_json() for view in newsworthy[:_MAX_SHOWN]]
 
     async def close(self) -> None:
         """Stop watching. Workers go on; one whose container is not there yet is ended by the next scheduler."""

@@ -13,7 +13,7 @@ from tidemill_scheduler.launchers.docker.containers import INSTALLATION, contain
 from tidemill_scheduler.launchers.docker.engine import open_engine
 from tidemill_scheduler.launchers.docker.images import Images
 from tidemill_scheduler.launchers.docker.launcher import DockerLauncher
-from tidemill_scheduler.launchers.docker.registries import CONFIG
+from tidemill_scheduler.launchers.docker.registries import config_file
 from tidemill_scheduler.launchers.docker.watching import Watch
 from tidemill_scheduler.launchers.records import WorkerRecords
 from tidemill_scheduler.ports import Launcher, WorkerSpec
@@ -40,10 +40,11 @@ def open_docker_launcher(settings: Settings, supervisors: Launcher) -> DockerLau
     return DockerLauncher(
         supervisors=supervisors,
         host=engine,
-        images=Images(engine, docker.pull, docker.config_file or Path.home() / CONFIG),
+        images=Images(engine, docker.pull, docker.config_file or config_file()),
         watch=Watch(engine, label=f"{INSTALLATION}={installation}", reconnect=docker.reconnect),
         config_of=config_of,
         directory_of=directory_of,
+        wanted=lambda services: {one.image for one in services if docker.prefetch or one.image_prefetch},
         known=lambda: frozenset(record.spec.id for record in records.all()),
     )
 

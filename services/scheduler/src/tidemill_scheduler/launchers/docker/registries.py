@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,12 @@ import structlog
 log = structlog.get_logger()
 _HUB: Final = "docker.io"
 _HUB_KEYS: Final = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
-CONFIG: Final = Path(".docker") / "config.json"
+
+
+def config_file() -> Path:
+    """Where `docker login` writes for this user."""
+    folder = os.environ.get("DOCKER_CONFIG")
+    return (Path(folder) if folder else Path.home() / ".docker") / "config.json"
 
 
 def full_name(image: str) -> str:
