@@ -26,7 +26,6 @@ cat >> "$out/gateway.env" <<EOF
 TIDEMILL_GATEWAY_HOST=0.0.0.0
 TIDEMILL_GATEWAY_DATABASE_URL=postgresql+asyncpg://tidemill:$database@postgresql/tidemill
 TIDEMILL_GATEWAY_PASSWORD_FILE=/var/lib/tidemill/secrets/admin-password
-TIDEMILL_GATEWAY_STORE_ENDPOINT=http://127.0.0.1:8333
 EOF
 component storage-bridge TIDEMILL_BRIDGE
 cat >> "$out/storage-bridge.env" <<EOF
@@ -37,6 +36,8 @@ TIDEMILL_BRIDGE_SEAWEEDFS__FILER_GRPC=store:18888
 EOF
 component scheduler TIDEMILL_SCHEDULER
 cat >> "$out/scheduler.env" <<EOF
+TIDEMILL_SCHEDULER_METRICS_PORT=9090
+TIDEMILL_SCHEDULER_STOP_WORKERS_ON_EXIT=true
 TIDEMILL_SCHEDULER_STATE_DIR=/var/lib/tidemill/workers
 TIDEMILL_SCHEDULER_WORKSPACE_ROOT=/var/lib/tidemill/workers/workspaces
 TIDEMILL_SCHEDULER_LOG_DIR=/var/lib/tidemill/workers/logs

@@ -59,6 +59,26 @@ def test_every_file_that_is_mounted_is_made(made: Path, compose: dict[str, Any])
     assert missing == []
 
 
+@pytest.mark.parametrize("component", SETTINGS)
+def test_a_component_can_neither_change_its_image_nor_gain_privileges(compose: dict[str, Any], component: str) -> None:
+    service = compose["services"][component]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_each_service_says_when_it_is_healthy_and_comes_back(compose: dict[str, Any]) -> None:
+    assert {name for name, service in compose["services"].items() if "healthcheck" not in service} == set()
+    assert {service["restart"] for service in compose["services"].values()} == {"unless-stopped"}
+
+
+def test_every_image_and_every_port_can_be_chosen(compose: dict[str, Any]) -> None:
+    images = [service["image"] for service in compose["services"].values()]
+    ports = [port for service in compose["services"].values() for port in service.get("ports", ())]
+    assert [image for image in images if not image.startswith("${")] == []
+    assert [port for port in ports if not port.startswith("127.0.0.1:${")] == []
+
+
 def test_nobody_else_can_read_the_secrets_and_they_are_made_once(made: Path) -> None:
     secrets = [path for path in made.rglob("*") if path.is_file()]
     ours = [path for path in secrets if os.getuid() == 0 or path.parent != made / "secrets"]

@@ -15,8 +15,8 @@ if ! [ -f "$cache/base.tar" ]; then
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --customize-hook='cat /etc/ssl/certs/ca-certificates.crt > "$1/etc/ssl/certs/ca-certificates.crt"' \
     --customize-hook='ln -s /usr/bin/python3 "$1/usr/local/bin/python"' \
-    bookworm "$cache/base.tar.part"
-  mv "$cache/base.tar.part" "$cache/base.tar"
+    bookworm "$cache/base.part.tar"
+  mv "$cache/base.part.tar" "$cache/base.tar"
 fi
 docker import -c 'CMD ["python3"]' -c 'ENV LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
   "$cache/base.tar" "$image" > /dev/null
