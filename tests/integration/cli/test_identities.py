@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from tests.servers import Running
-from tidemill.platform.identities import bus_users
-from tidemill.platform.layout import IDENTITIES
-from tidemill.platform.servers import NatsServer, free_port
+from tests.identities import GuardedBus, guarded_bus
+from tidemill.platform.keys import credentials_file, make_keys
 from tidemill_common.bus import Bus, Lease
+from tidemill_common.bus.nats.identities import COMPONENTS
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.bus.streams import ensure_streams
 from tidemill_common.contracts.contract import EventId, InvocationId, ServiceName
@@ -42,32 +41,18 @@ REFUSED = (AccessDeniedError, TransientError)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A bus that knows the platform's identities; each password is the name."""
-    directory = tmp_path_factory.mktemp("nats")
-    users = bus_users({name: name for name in IDENTITIES})
-    server = NatsServer(directory=directory / "nats", port=free_port(), monitor_port=free_port(), users=users)
-    running = Running(server, directory / "nats.log")
-    running.start()
-    try:
-        yield server
-    finally:
-        running.stop()
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedBus]:
+    """A bus that knows the platform's identities."""
+    with guarded_bus(tmp_path_factory.mktemp("nats")) as running:
+        yield running
 
 
 @pytest.fixture
-async def operator(server: NatsServer) -> AsyncIterator[Bus]:
+async def operator(server: GuardedBus) -> AsyncIterator[Bus]:
     """The operator's bus, with its Streams."""
-    async with connect(server, "operator") as bus:
+    async with server.component("operator") as bus:
         await ensure_streams(bus)
         yield bus
-
-
-def connect(server: NatsServer, identity: str) -> AbstractAsyncContextManager[Bus]:
-    settings = BusSettings.model_validate(
-        {"url": server.url, "user": identity, "password": identity, "request_timeout": timedelta(seconds=2)}
-    )
-    return open_bus(settings, name=identity)
 
 
 def event(identity: str) -> EventReceived:
@@ -100,12 +85,12 @@ async def leased(bus: Bus, answer: str) -> Lease:
     raise AssertionError("no lease")
 
 
-async def test_a_worker_can_do_all_of_its_work(server: NatsServer, operator: Bus) -> None:
+async def test_a_worker_can_do_all_of_its_work(server: GuardedBus, operator: Bus) -> None:
     definition = ServiceDefined(name=BLUR, revision=1, at=NOW, service=Service(name=BLUR, image="x", script="true"))
     await operator.log.append(DEFINED, definition, key=BLUR)
     for identity in ("first", "second"):
         await operator.queue.submit(invocation(identity))
-    async with connect(server, "worker") as worker:
+    async with server.worker(BLUR) as worker:
         async with worker.log.read(DEFINED, key=BLUR) as definitions:
             assert [record.body.revision async for record in definitions] == [1]
         await leased(worker, "release")
@@ -130,8 +115,8 @@ async def test_a_worker_can_do_all_of_its_work(server: NatsServer, operator: Bus
         assert len([record async for record in records]) == 2
 
 
-async def test_a_worker_cannot_make_events_or_cancel(server: NatsServer, operator: Bus) -> None:
-    async with connect(server, "worker") as worker:
+async def test_a_worker_cannot_make_events_or_cancel(server: GuardedBus, operator: Bus) -> None:
+    async with server.worker(BLUR) as worker:
         with pytest.raises(REFUSED):
             await worker.log.append(RECEIVED, event("forged"), key=BLUR)
         cancelled = InvocationChanged(invocation_id=InvocationId("x"), service=BLUR, change=Change.CANCELLED, at=NOW)
@@ -141,9 +126,9 @@ async def test_a_worker_cannot_make_events_or_cancel(server: NatsServer, operato
         assert [record async for record in events] == []
 
 
-async def test_a_worker_cannot_read_what_arrived_or_the_platforms_state(server: NatsServer, operator: Bus) -> None:
+async def test_a_worker_cannot_read_what_arrived_or_the_platforms_state(server: GuardedBus, operator: Bus) -> None:
     await operator.registers.put("cursor.test", b"1")
-    async with connect(server, "worker") as worker:
+    async with server.worker(BLUR) as worker:
         with pytest.raises(REFUSED):
             async with worker.log.read(RECEIVED):
                 pass
@@ -151,12 +136,23 @@ async def test_a_worker_cannot_read_what_arrived_or_the_platforms_state(server: 
             await worker.registers.get("cursor.test")
 
 
-@pytest.mark.parametrize("identity", [name for name in IDENTITIES if name != "operator"])
-async def test_only_the_operator_manages_streams(server: NatsServer, operator: Bus, identity: str) -> None:
-    async with connect(server, identity) as bus:
-        changed = BusSettings.model_validate({"url": server.url, "user": identity, "password": identity, "shards": 5})
-        async with open_bus(changed, name=identity) as wants_more:
-            with pytest.raises(REFUSED):
-                await ensure_streams(wants_more)
-        assert bus.capabilities
+@pytest.mark.parametrize("identity", [name for name in COMPONENTS if name != "operator"])
+async def test_only_the_operator_manages_streams(server: GuardedBus, operator: Bus, identity: str) -> None:
+    settings = server.settings(server.keys / credentials_file(identity)).model_copy(update={"shards": 5})
+    async with open_bus(settings, name=identity) as wants_more:
+        with pytest.raises(REFUSED):
+            await ensure_streams(wants_more)
     assert not await operator.streams.plan()
+
+
+async def test_who_has_no_credentials_is_refused(server: GuardedBus) -> None:
+    with pytest.raises(AccessDeniedError):
+        async with open_bus(BusSettings(url=server.server.url), name="nobody"):
+            pass
+
+
+async def test_credentials_of_another_installation_are_refused(server: GuardedBus, tmp_path: Path) -> None:
+    make_keys(tmp_path)
+    with pytest.raises(AccessDeniedError):
+        async with open_bus(server.settings(tmp_path / credentials_file("operator")), name="stranger"):
+            pass

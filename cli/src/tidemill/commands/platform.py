@@ -1,4 +1,4 @@
-"""`up`, `down`, `streams`: the platform on this machine."""
+"""`up`, `down`, `streams`, `keys`: the platform on this machine."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tidemill.connection import DEFAULT_DIRECTORY
 from tidemill.errors import CliError, Exit
 from tidemill.output import Format, FormatOption, err, out, show_json
 from tidemill.platform.installation import Installation
+from tidemill.platform.keys import KEYS_FILE, SERVER_FILE, WORKERS_FILE, make_keys
 from tidemill.platform.launching import Launcher, Pull, check_docker, choose, kept, remove_containers
 from tidemill.platform.layout import Layout
 from tidemill.platform.maintenance import bus_running
@@ -46,6 +47,7 @@ def register(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(down)
     app.command()(streams)
+    app.command()(keys)
 
 
 def _directory(context: typer.Context, given: Path | None) -> Path:
@@ -182,6 +184,19 @@ def streams(
             out.print(describe(change), markup=False)
         if do is StreamsDo.APPLY:
             out.print("done")
+
+
+def keys(
+    directory: Annotated[Path, typer.Option("--dir", help="Where to write them; made if it is not there.")],
+) -> None:
+    """Make keys for the bus of an installation elsewhere: a part of its server's configuration, and credentials.
+
+    Made once: called again it writes the same files, with what this version allows each identity.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_keys(directory)
+    out.print(f"{SERVER_FILE} is for nats-server (include it), {WORKERS_FILE} for the scheduler, *.creds for", end=" ")
+    out.print(f"the component in its name; {KEYS_FILE} makes them all again: keep it where nobody else can read it")
 
 
 async def _streams(directory: Path, *, apply: bool) -> Sequence[StreamChange]:

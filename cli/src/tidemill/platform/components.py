@@ -13,6 +13,7 @@ from typing import Final
 import httpx
 
 from tidemill.platform.installation import Installation
+from tidemill.platform.keys import WORKERS_FILE, credentials_file
 from tidemill.platform.launching import kept
 from tidemill.platform.layout import LOOPBACK
 from tidemill.platform.overrides import component_overrides
@@ -149,8 +150,7 @@ def _bus(prefix: str, installation: Installation, identity: str) -> dict[str, st
     return {
         **{f"{prefix}_BUS__{name.upper()}": value for name, value in installation.bus.items()},
         f"{prefix}_BUS__URL": installation.nats_url,
-        f"{prefix}_BUS__USER": identity,
-        f"{prefix}_BUS__PASSWORD_FILE": str(installation.layout.identity(identity)),
+        f"{prefix}_BUS__CREDENTIALS_FILE": str(installation.layout.identities / credentials_file(identity)),
     }
 
 
@@ -185,7 +185,7 @@ def bridge_environment(installation: Installation) -> dict[str, str]:
 
 
 def scheduler_environment(installation: Installation) -> dict[str, str]:
-    """`TIDEMILL_SCHEDULER_*`. Workers connect with the identity `worker`."""
+    """`TIDEMILL_SCHEDULER_*`. The scheduler issues Workers' identities."""
     layout = installation.layout
     return {
         **kept(layout, os.environ).environment(),
@@ -194,8 +194,7 @@ def scheduler_environment(installation: Installation) -> dict[str, str]:
         "TIDEMILL_SCHEDULER_LOG_DIR": str(layout.logs),
         "TIDEMILL_SCHEDULER_METRICS_PORT": str(installation.ports.scheduler),
         "TIDEMILL_SCHEDULER_DRAIN_TIMEOUT": "PT3.5S",
-        "TIDEMILL_SCHEDULER_WORKER__BUS_USER": "worker",
-        "TIDEMILL_SCHEDULER_WORKER__BUS_PASSWORD_FILE": str(layout.identity("worker")),
+        "TIDEMILL_SCHEDULER_WORKER__IDENTITY_KEY_FILE": str(layout.identities / WORKERS_FILE),
         "TIDEMILL_SCHEDULER_WORKER__ENVIRONMENT": json.dumps(
             _WORKER_ENVIRONMENT | component_overrides("TIDEMILL_SUPERVISOR", os.environ)
         ),

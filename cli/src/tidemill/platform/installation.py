@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tidemill.errors import CliError, Exit
+from tidemill.platform.adoption import adopt_streams
 from tidemill.platform.connection import Connection
-from tidemill.platform.identities import bus_users
+from tidemill.platform.keys import BusKeys, credentials_file, kept_keys, make_keys
 from tidemill.platform.layout import (
     LOOPBACK,
     Credentials,
@@ -35,10 +36,14 @@ class Installation:
     credentials: Credentials
     bus: Mapping[str, str] = field(default_factory=dict)
     """Fields of BusSettings that the operator changed."""
+    keys: BusKeys | None = None
+    """Of the bus; None: an earlier version started it last, and gave passwords."""
 
     @classmethod
     def open(cls, directory: Path, *, port: int | None) -> Installation:
         """Make the directory, or take up the one that is there; writes what processes and clients read.
+
+        Nothing of it may run: data of an earlier version may have to be moved.
 
         Raises:
             CliError: `port` is in use, a file of the directory is damaged, or a TIDEMILL_BUS_ variable is wrong.
@@ -46,7 +51,8 @@ class Installation:
         layout = Layout(directory.resolve())
         layout.make()
         bus = bus_overrides(layout, os.environ)
-        installation = cls(layout, ports_of(layout, gateway=port), credentials_of(layout), bus)
+        ports, credentials = ports_of(layout, gateway=port), credentials_of(layout)
+        installation = cls(layout, ports, credentials, bus).with_keys()
         write_private(layout.connection, installation.connection.model_dump_json(indent=2))
         write_private(layout.secrets / f"{PLATFORM}.json", installation.platform_record.model_dump_json())
         return installation
@@ -62,16 +68,37 @@ class Installation:
         ports, credentials = read_model(layout.ports, Ports), read_model(layout.credentials, Credentials)
         if ports is None or credentials is None:
             raise CliError(f"{directory} is not the directory of a `tidemill up`", Exit.NOT_FOUND)
-        return cls(layout, ports, credentials, kept_overrides(layout))
+        return cls(layout, ports, credentials, kept_overrides(layout), kept_keys(layout.identities))
+
+    def with_keys(self) -> Installation:
+        """The same, ready for a bus that stands still to be started: with keys, and with all data in their account.
+
+        Raises:
+            CliError: The bus has data of several accounts, or a file is damaged.
+        """
+        keys = make_keys(self.layout.identities)
+        adopt_streams(self.layout.nats, keys.account_id)
+        credentials = self.credentials.model_copy(update={"bus": {}})
+        if credentials != self.credentials:
+            write_private(self.layout.credentials, credentials.model_dump_json(indent=2))
+            for name in self.credentials.bus:
+                self.layout.password_file(name).unlink(missing_ok=True)
+        return replace(self, credentials=credentials, keys=keys)
 
     @property
     def nats(self) -> NatsServer:
-        """The bus."""
+        """The bus.
+
+        Raises:
+            CliError: There are no keys yet; see `with_keys`.
+        """
+        if self.keys is None:
+            raise CliError(f"{self.layout.identities} has no keys of the bus")
         return NatsServer(
-            directory=self.layout.root / "nats",
+            directory=self.layout.nats,
             port=self.ports.nats,
             monitor_port=self.ports.nats_monitor,
-            users=bus_users(self.credentials.bus),
+            authorization=self.keys.server_config(),
             sync_always=self.bus_settings("operator").durability is Durability.POWER,
         )
 
@@ -133,5 +160,8 @@ class Installation:
 
     def bus_settings(self, identity: str) -> BusSettings:
         """How one identity reaches the bus."""
-        ours = {"url": self.nats_url, "user": identity, "password_file": self.layout.identity(identity)}
-        return BusSettings.model_validate({**self.bus, **ours})
+        if self.keys is None:
+            identified = {"user": identity, "password_file": self.layout.password_file(identity)}
+        else:
+            identified = {"credentials_file": self.layout.identities / credentials_file(identity)}
+        return BusSettings.model_validate({**self.bus, "url": self.nats_url, **identified})

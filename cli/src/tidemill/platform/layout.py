@@ -21,8 +21,6 @@ from tidemill.errors import CliError
 from tidemill.platform.servers import WEED_GRPC_OFFSET
 
 LOOPBACK: Final = "127.0.0.1"
-IDENTITIES: Final = ("operator", "gateway", "bridge", "scheduler", "worker")
-"""Who connects to the bus; each has a password of its own. `operator` is this command."""
 
 _FIRST_PORT, _LAST_PORT = 20000, 31999
 """Below those that Linux and macOS give to outgoing connections, so a port is still free after a restart."""
@@ -54,8 +52,8 @@ class Credentials(BaseModel):
     s3_access_key: str
     s3_secret_key: str = Field(repr=False)
     events_token: str = Field(repr=False)
-    bus: dict[str, str] = Field(repr=False)
-    """Identity -> password."""
+    bus: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Identity -> password, of a directory that was made before identities had keys; used until its next start."""
 
     @classmethod
     def generate(cls) -> Credentials:
@@ -65,7 +63,6 @@ class Credentials(BaseModel):
             s3_access_key=secrets.token_hex(10).upper(),
             s3_secret_key=secrets.token_urlsafe(30),
             events_token=secrets.token_urlsafe(24),
-            bus={name: secrets.token_urlsafe(24) for name in IDENTITIES},
         )
 
 
@@ -92,13 +89,18 @@ class Layout:
 
     @property
     def identities(self) -> Path:
-        """Passwords of the components, one file each."""
+        """Keys and credentials of the components."""
         return self.root / "identities"
 
     @property
     def state(self) -> Path:
         """What components keep: the gateway's database, the scheduler's records, workspaces."""
         return self.root / "state"
+
+    @property
+    def nats(self) -> Path:
+        """The bus's configuration and data."""
+        return self.root / "nats"
 
     @property
     def connection(self) -> Path:
@@ -120,8 +122,8 @@ class Layout:
         """The ports of last time."""
         return self.root / "ports.json"
 
-    def identity(self, name: str) -> Path:
-        """The file with one component's bus password."""
+    def password_file(self, name: str) -> Path:
+        """The file with one component's bus password, where the bus knows passwords."""
         return self.identities / f"bus-{name}"
 
     def make(self) -> None:
@@ -160,13 +162,11 @@ def read_model(path: Path, model: type[M]) -> M | None:
 
 
 def credentials_of(layout: Layout) -> Credentials:
-    """The directory's credentials, generated the first time. Writes the identity files as well."""
+    """The directory's credentials, generated the first time. Writes the administrator's password file as well."""
     known = read_model(layout.credentials, Credentials)
     if known is None:
         known = Credentials.generate()
         write_private(layout.credentials, known.model_dump_json(indent=2))
-    for name, password in known.bus.items():
-        write_private(layout.identity(name), password)
     write_private(layout.identities / "admin-password", known.password)
     return known
 

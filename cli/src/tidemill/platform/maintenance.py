@@ -28,6 +28,7 @@ async def bus_running(directory: Path, *, tell: Tell) -> AsyncIterator[Installat
         if not alone:
             raise CliError(f"{directory} is in use by another tidemill command")
         end_leftovers(installation.layout)
+        installation = installation.with_keys()
         bus = Child(server_specs(installation)[0], installation.layout, tell=tell)
         bus.start()
         try:

@@ -17,7 +17,7 @@ from tidemill.platform.layout import Layout, write_private
 from tidemill_common.settings import BusSettings
 
 _BUS: Final = "TIDEMILL_BUS_"
-_OURS: Final = frozenset({"url", "user", "password", "password_file"})
+_OURS: Final = frozenset({"url", "user", "password", "password_file", "credentials_file"})
 """Decided by `up` itself."""
 _TEXTS: Final = TypeAdapter(dict[str, str])
 

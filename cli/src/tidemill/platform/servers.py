@@ -62,7 +62,9 @@ class NatsServer:
     port: int
     monitor_port: int
     users: tuple[tuple[str, str, str], ...] = ()
-    """(name, password, permissions in nats-server's own syntax or empty); none: no authentication."""
+    """(name, password, permissions in nats-server's own syntax or empty), for a server without `authorization`."""
+    authorization: str = ""
+    """More configuration: whom it trusts. Without it and without users: no authentication."""
     sync_always: bool = False
     """Write to disk before acknowledging (`durability: power`)."""
 
@@ -93,6 +95,7 @@ class NatsServer:
                 for name, password, permissions in self.users
             )
             text += f"authorization {{\n  users: [\n{rows}\n  ]\n}}\n"
+        text += self.authorization
         descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(text)

@@ -43,8 +43,14 @@ class WorkerSettings(Group):
 
     command: tuple[str, ...] = (sys.executable, "-m", "tidemill_supervisor")
     bus_user: str | None = None
-    """Workers' identity on the bus; None: the scheduler's."""
+    """Workers' identity on the bus when there is no `identity_key_file`; None: the scheduler's."""
     bus_password_file: Path | None = None
+    identity_key_file: Path | None = None
+    """What `tidemill keys` wrote as `bus-workers.json`: issues each Service's Workers an identity that expires and may
+    do nothing but that Service's work. None: all Workers share one (NATS servers without operator mode)."""
+    identity_lifetime: timedelta = Field(default=timedelta(hours=1), ge=timedelta(seconds=1))
+    """How long an identity holds; renewed at half of it. A stolen one is of use that long at most; and Workers lose the
+    bus when the scheduler has been away for more than half of it."""
     drain_timeout: timedelta = timedelta(days=7)
     """How long a Worker that drains may still run what it has. Long, because room is never freed by killing work; when
     the scheduler stops its Workers it waits for its own `drain_timeout` only."""

@@ -17,10 +17,22 @@ from tidemill_common.bus.nats.direct import DirectClient
 from tidemill_common.bus.nats.frames import Message
 
 REQUIREMENTS = Path(__file__).parents[4] / "requirements" / "runtime.in"
-ATTRIBUTES = ("_flush_queue", "_max_pending_size", "_pending", "_pending_data_size", "_ps", "_sid", "_status")
+ATTRIBUTES = (
+    "_flush_queue",
+    "_max_pending_size",
+    "_pending",
+    "_pending_data_size",
+    "_ps",
+    "_sid",
+    "_status",
+    "_transport",
+)
 METHODS = {
     "_flush_pending": ["self", "force_flush"],
     "_flusher": ["self"],
+    "_process_connect_init": ["self"],
+    "_process_err": ["self", "err_msg"],
+    "_process_op_err": ["self", "e"],
     "_read_loop": ["self"],
     "_send_unsubscribe": ["self", "sid", "limit"],
 }

@@ -12,6 +12,10 @@ from tidemill_scheduler.settings import Settings, WorkerSettings
 _PREFIX: Final = "TIDEMILL_SUPERVISOR_"
 RUNNER: Final = f"{_PREFIX}RUNNER"
 """Where user code runs: `process` or `container`."""
+CREDENTIALS_FILE: Final = f"{_PREFIX}BUS__CREDENTIALS_FILE"
+"""Names the file with a Worker's own identity; set by the launcher that provides the file."""
+_IDENTITY: Final = {"credentials_file", "password", "password_file", "user"}
+"""Of the scheduler itself."""
 
 
 def worker_environment(settings: Settings) -> Mapping[str, str]:
@@ -27,10 +31,19 @@ def worker_environment(settings: Settings) -> Mapping[str, str]:
 
 
 def bus_environment(bus: BusSettings, worker: WorkerSettings, state_dir: Path) -> dict[str, str]:
-    """How Workers reach the bus: the scheduler's way, with their own identity if they have one."""
-    handed_on = bus.model_dump(mode="json", exclude={"password", "password_file", "user"}, exclude_unset=True)
+    """How Workers reach the bus: the scheduler's way, with the shared identity if they get none of their own."""
+    handed_on = bus.model_dump(mode="json", exclude=_IDENTITY, exclude_unset=True)
     environment = {f"{_PREFIX}BUS__{name.upper()}": str(value) for name, value in handed_on.items()}
     environment[f"{_PREFIX}BUS__URL"] = bus.url
+    if worker.identity_key_file is None:
+        environment |= _shared_identity(bus, worker, state_dir)
+    return environment
+
+
+def _shared_identity(bus: BusSettings, worker: WorkerSettings, state_dir: Path) -> dict[str, str]:
+    if worker.bus_user is None and bus.credentials_file is not None:
+        return {CREDENTIALS_FILE: str(bus.credentials_file.absolute())}
+    environment: dict[str, str] = {}
     user = worker.bus_user or bus.user
     password_file = worker.bus_password_file if worker.bus_user else _password_file(bus, state_dir)
     if user is not None:

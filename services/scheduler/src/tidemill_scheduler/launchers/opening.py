@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tidemill_scheduler.identities import IdentityFiles, identities_of
 from tidemill_scheduler.launchers.environment import RUNNER, worker_environment
 from tidemill_scheduler.launchers.process import ProcessLauncher
 from tidemill_scheduler.ports import Launcher
@@ -24,10 +25,12 @@ def launcher_of(settings: Settings) -> Launcher:
 
 
 def _process_launcher(settings: Settings, environment: Mapping[str, str]) -> ProcessLauncher:
+    identities, state_dir = identities_of(settings), settings.state_dir.absolute()
     return ProcessLauncher(
         command=settings.worker.command,
         environment=environment,
-        state_dir=settings.state_dir.absolute(),
+        state_dir=state_dir,
         workspace_root=settings.workspace_root.absolute(),
         log_dir=settings.log_dir.absolute() / "workers",
+        identities=None if identities is None else IdentityFiles(identities, state_dir / "identities"),
     )

@@ -18,10 +18,12 @@ from typing import Final
 
 import structlog
 
-from tidemill_common.contracts.contract import WorkerId
+from tidemill_common.contracts.contract import ServiceName, WorkerId
 from tidemill_common.contracts.service import Service
 from tidemill_common.errors import UnavailableError
 from tidemill_scheduler.domain.snapshot import Pool
+from tidemill_scheduler.identities import IdentityFiles
+from tidemill_scheduler.launchers.environment import CREDENTIALS_FILE
 from tidemill_scheduler.launchers.processes import (
     MARK,
     ProcessId,
@@ -57,6 +59,7 @@ class ProcessLauncher:
         state_dir: Where records are kept; one scheduler at a time uses it.
         workspace_root: Each Worker has a directory of its id here, removed with it.
         log_dir: Output of each Worker is `<id>.log` here.
+        identities: Bus identities for the Workers of each Service; None: the one that `environment` names.
     """
 
     def __init__(
@@ -67,7 +70,10 @@ class ProcessLauncher:
         state_dir: Path,
         workspace_root: Path,
         log_dir: Path,
+        identities: IdentityFiles | None = None,
     ) -> None:
+        self._identities = identities
+        self._keeping: asyncio.Task[None] | None = None
         self._command = list(command)
         self._environment = dict(environment)
         self._records = WorkerRecords(state_dir / "workers")
@@ -82,6 +88,8 @@ class ProcessLauncher:
         for record in list(self._records.all()):
             if record.spec.id not in self._children:
                 await self._adopt(record)
+        if self._identities is not None and self._keeping is None:
+            self._keeping = asyncio.create_task(self._identities.keep(self._services), name="bus identities")
 
     async def start(self, worker: WorkerSpec, service: Service) -> None:
         """Start it in a session of its own; one that runs already is left alone.
@@ -142,9 +150,10 @@ class ProcessLauncher:
 
     async def close(self) -> None:
         """Stop watching. Workers go on; the next scheduler process adopts them."""
-        for task in self._watches:
+        tasks = [*self._watches, *((self._keeping,) if self._keeping is not None else ())]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._watches, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _spawn(self, record: WorkerRecord) -> WorkerRecord:
         worker = record.spec.id
@@ -177,7 +186,13 @@ class ProcessLauncher:
             "TIDEMILL_SUPERVISOR_WORKER_ID": worker.id,
             "TIDEMILL_SUPERVISOR_WORKSPACE_DIR": str(self._workspace_root),
         }
+        if self._identities is not None:
+            settings[CREDENTIALS_FILE] = str(self._identities.provide(worker.service))
         return {**own, **self._environment, **settings, MARK: worker.id}
+
+    def _services(self) -> frozenset[ServiceName]:
+        """Those with Workers."""
+        return frozenset(child.record.spec.service for child in self._children.values())
 
     async def _adopt(self, record: WorkerRecord) -> None:
         try:
@@ -208,6 +223,8 @@ class ProcessLauncher:
         last_line = self._logs.last_line(spec.id)
         await asyncio.to_thread(self._clean_up, child.record)
         del self._children[spec.id]
+        if self._identities is not None and spec.service not in self._services():
+            self._identities.remove(spec.service)
         self._ended.put_nowait(
             WorkerEnded(
                 spec=spec,

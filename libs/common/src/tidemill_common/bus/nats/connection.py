@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
+from nats import errors as library
 
 from tidemill_common.bus import Bus, Capability
+from tidemill_common.bus.nats.credentials import CredentialsFile
 from tidemill_common.bus.nats.direct import DirectClient
 from tidemill_common.bus.nats.faults import library_fault
 from tidemill_common.bus.nats.live import NatsLive
@@ -37,7 +40,7 @@ async def open_nats(settings: BusSettings, *, name: str) -> AsyncIterator[Bus]:
 
     Raises:
         UnavailableError: No server answers within `request_timeout`.
-        AccessDeniedError: The server refuses our credentials.
+        AccessDeniedError: The server refuses our credentials, or the file has none.
     """
     client = DirectClient()
     wire = Wire(client, settings.request_timeout)
@@ -63,6 +66,7 @@ async def open_nats(settings: BusSettings, *, name: str) -> AsyncIterator[Bus]:
 
 
 async def _connect(client: DirectClient, wire: Wire, settings: BusSettings, name: str) -> None:
+    credentials = _credentials(settings)
     refused: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     async def reported(error: Exception) -> None:
@@ -92,7 +96,7 @@ async def _connect(client: DirectClient, wire: Wire, settings: BusSettings, name
             disconnected_cb=disconnected,
             reconnected_cb=reconnected,
             closed_cb=wire.closed,
-            **_credentials(settings),
+            **credentials,
         )
     )
     await asyncio.wait(
@@ -117,6 +121,8 @@ async def _give_up(client: DirectClient, connecting: asyncio.Task[None]) -> None
 
 
 def _credentials(settings: BusSettings) -> dict[str, Any]:
+    if settings.credentials_file is not None:
+        return _from_file(settings.credentials_file)
     if settings.user is None:
         return {}
     if settings.password_file is not None:
@@ -124,3 +130,14 @@ def _credentials(settings: BusSettings) -> dict[str, Any]:
     else:
         password = settings.password.get_secret_value() if settings.password else ""
     return {"user": settings.user, "password": password}
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    file = CredentialsFile(path)
+    try:
+        prefix = file.read().inbox_prefix
+    except OSError as error:
+        raise UnavailableError(f"read {path}: {error}") from error
+    except library.InvalidUserCredentialsError as error:
+        raise AccessDeniedError(f"read {path}: {error.__cause__}") from error
+    return {"user_jwt_cb": file.token, "signature_cb": file.signature, "inbox_prefix": prefix}

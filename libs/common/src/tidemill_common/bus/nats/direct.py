@@ -52,6 +52,22 @@ class DirectClient(Client):
             self._leaves = True
             asyncio.get_running_loop().call_soon(self._leave)
 
+    async def _process_err(self, err_msg: str) -> None:
+        """Connect again, with what the credentials file has by then; nats-py would close for good."""
+        if self.is_connected and any(refused in err_msg for refused in _REFUSED):
+            await self._process_op_err(library.AuthorizationError())
+            return
+        await super()._process_err(err_msg)
+
+    async def _process_connect_init(self) -> None:
+        """Close what was opened for a connection that is refused; nats-py would leave it to the garbage collector."""
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]  # nats-py says nothing of its result
+            raise
+
     def _leave(self) -> None:
         """Wake the flusher, with one piece for it: a system call with many small ones costs several times as much."""
         self._leaves = False

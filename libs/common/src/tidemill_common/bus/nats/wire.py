@@ -61,7 +61,8 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, _Waiting] = {}
         self._tokens = count(1)
-        self._prefix = f"{client.new_inbox()}."
+        self._prefix = ""
+        """Of the subjects that answers come on; known when the connection is up, for it tells who we are."""
         self._usable = asyncio.Event()
         self._closed = False
         self._watchers: set[Callable[[], None]] = set()
@@ -70,6 +71,7 @@ class Wire:
 
     async def start(self) -> None:
         """Begin to receive answers; the connection is up."""
+        self._prefix = f"{self._client.new_inbox()}."
         await self.subscribe(f"{self._prefix}*", self._answered)
         self._usable.set()
 

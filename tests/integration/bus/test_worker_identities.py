@@ -1,0 +1,269 @@
+"""A Worker's identity on a real server: everything of its own Service, nothing of another's, and only for its time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.identities import GuardedBus, Intruder, guarded_bus, intruding
+from tidemill_common.bus import Bus, Lease, Leases
+from tidemill_common.bus.addresses import shard_of
+from tidemill_common.bus.opening import open_bus
+from tidemill_common.bus.streams import ensure_streams
+from tidemill_common.contracts.contract import EventId, InvocationId, ServiceName
+from tidemill_common.contracts.event import EventReceived
+from tidemill_common.contracts.invocation import Change, Invocation, InvocationChanged, changed_subject
+from tidemill_common.errors import TidemillError
+from tidemill_common.settings import BusSettings
+
+pytestmark = pytest.mark.integration
+
+OURS = ServiceName("ours")
+SHARDS = BusSettings().shards
+SHARD = shard_of(OURS, SHARDS)
+THEIRS = next(name for n in range(99) if shard_of(name := ServiceName(f"theirs-{n}"), SHARDS) == SHARD)
+"""On the same shard, so that nothing but the name keeps them apart."""
+NOW = datetime.now(UTC)
+TIME = timedelta(seconds=3)
+"""Of an identity that ends during a test."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedBus]:
+    with guarded_bus(tmp_path_factory.mktemp("nats")) as running:
+        yield running
+
+
+@pytest.fixture
+async def operator(server: GuardedBus) -> AsyncIterator[Bus]:
+    async with server.component("operator") as bus:
+        await ensure_streams(bus)
+        yield bus
+
+
+@pytest.fixture
+async def intruder(server: GuardedBus, operator: Bus) -> AsyncIterator[Intruder]:
+    """Who has the identity of our Service's Workers."""
+    async with intruding(server, server.issue(OURS)) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def owner(server: GuardedBus, operator: Bus) -> AsyncIterator[Intruder]:
+    """Who has that of the other Service: the control, for what nobody may do proves nothing."""
+    async with intruding(server, server.issue(THEIRS)) as connected:
+        yield connected
+
+
+def invocation(identity: str, service: ServiceName) -> Invocation:
+    event = EventReceived(id=EventId(identity), source="/test", type="test", time=NOW, service=service)
+    return Invocation(id=InvocationId(identity), service=service, event=event, requested_at=NOW)
+
+
+OF_THEIRS = (
+    *(f"invocation.v1.{change}.{THEIRS}" for change in ("started", "retried", "succeeded", "failed", "dead")),
+    f"log.v1.written.{THEIRS}.i1",
+    f"deadletter.v1.aside.{THEIRS}",
+    f"work.{SHARD}.{THEIRS}.batch",
+    f"later.{SHARD}.{THEIRS}.batch.i1",
+    f"live.worker.{THEIRS}.w1",
+    f"$JS.API.CONSUMER.CREATE.WORK_{SHARD}.{THEIRS}-batch.work.{SHARD}.{THEIRS}.batch",
+    f"$JS.API.CONSUMER.MSG.NEXT.WORK_{SHARD}.{THEIRS}-batch",
+    f"$JS.API.CONSUMER.CREATE.LIFECYCLE.read-x.invocation.v1.cancelled.{THEIRS}",
+    f"$JS.API.CONSUMER.CREATE.DEFINITIONS.read-x.service.v1.defined.{THEIRS}",
+    f"$JS.ACK.WORK_{SHARD}.{THEIRS}-batch.1.1.1.1.0",
+    f"_INBOX.worker.{THEIRS}.x",
+)
+
+
+@pytest.mark.parametrize("subject", OF_THEIRS)
+async def test_a_worker_cannot_say_what_is_another_services_to_say(
+    intruder: Intruder, owner: Intruder, subject: str
+) -> None:
+    assert not await intruder.may_publish(subject)
+    assert await owner.may_publish(subject)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        f"event.v1.received.{OURS}",
+        f"invocation.v1.cancelled.{OURS}",
+        f"invocation.v1.requested.{OURS}",
+        f"service.v1.defined.{OURS}",
+        "state.leader.scheduler",
+        f"live.work.{OURS}",
+        f"live.drain.{OURS}.w1",
+        f"$JS.API.STREAM.PURGE.WORK_{SHARD}",
+        f"$JS.API.STREAM.DELETE.WORK_{SHARD}",
+        f"$JS.API.STREAM.UPDATE.WORK_{SHARD}",
+        "$JS.API.STREAM.CREATE.MINE",
+        f"$JS.API.STREAM.MSG.DELETE.WORK_{SHARD}",
+        f"$JS.API.STREAM.MSG.GET.WORK_{SHARD}",
+        f"$JS.API.DIRECT.GET.WORK_{SHARD}",
+        "$JS.API.CONSUMER.NAMES.LIFECYCLE",
+        "$JS.API.CONSUMER.LIST.LIFECYCLE",
+        "$JS.API.CONSUMER.CREATE.LIFECYCLE",
+        "$JS.API.CONSUMER.CREATE.LIFECYCLE.mine",
+        "$JS.API.CONSUMER.DURABLE.CREATE.LIFECYCLE.mine",
+        f"$JS.API.CONSUMER.DELETE.WORK_{SHARD}.{OURS}-batch",
+        "$JS.API.CONSUMER.CREATE.EVENTS.mine.event.>",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.bridge-routing",
+        "$SYS.REQ.SERVER.PING",
+    ],
+)
+async def test_a_worker_cannot_say_what_only_others_may(intruder: Intruder, subject: str) -> None:
+    assert not await intruder.may_publish(subject)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        ">",
+        "_INBOX.>",
+        "_INBOX.*.*",
+        "_INBOX.gateway.>",
+        f"_INBOX.worker.{THEIRS}.>",
+        f"live.cause.{THEIRS}.>",
+        f"live.drain.{THEIRS}.>",
+        "live.reply.>",
+        f"invocation.v1.cancelled.{THEIRS}",
+        f"work.{SHARD}.{THEIRS}.>",
+        f"work.{SHARD}.{OURS}.>",
+        "$JS.EVENT.ADVISORY.>",
+    ],
+)
+async def test_a_worker_cannot_listen_to_others(intruder: Intruder, subject: str) -> None:
+    assert not await intruder.may_subscribe(subject)
+
+
+@pytest.mark.parametrize(
+    "subject", [f"_INBOX.worker.{OURS}.>", f"live.cause.{OURS}.>", f"live.drain.{OURS}.>", f"live.cause.{OURS}.w1"]
+)
+async def test_a_worker_hears_what_is_for_its_service(intruder: Intruder, subject: str) -> None:
+    assert await intruder.may_subscribe(subject)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"filter_subject": f"work.{SHARD}.{THEIRS}.batch"},
+        {"filter_subject": f"work.{SHARD}.>"},
+        {"filter_subject": ""},
+        {"filter_subjects": [f"work.{SHARD}.{OURS}.batch", f"work.{SHARD}.{THEIRS}.batch"]},
+    ],
+)
+async def test_a_request_that_says_one_thing_and_means_another_is_refused(
+    intruder: Intruder, filters: dict[str, Any]
+) -> None:
+    config = {"name": f"{OURS}-batch", "durable_name": f"{OURS}-batch", "ack_policy": "explicit", **filters}
+    subject = f"$JS.API.CONSUMER.CREATE.WORK_{SHARD}.{OURS}-batch.work.{SHARD}.{OURS}.batch"
+    request = {"stream_name": f"WORK_{SHARD}", "config": config}
+    answer = json.loads((await intruder.client.request(subject, json.dumps(request).encode(), timeout=2)).data)
+    assert "error" in answer
+    config = {**config, "filter_subject": f"work.{SHARD}.{OURS}.batch"}
+    config.pop("filter_subjects", None)
+    request = {"stream_name": f"WORK_{SHARD}", "config": config}
+    answer = json.loads((await intruder.client.request(subject, json.dumps(request).encode(), timeout=2)).data)
+    assert "error" not in answer
+
+
+async def test_a_worker_leases_only_its_own_work(server: GuardedBus, operator: Bus) -> None:
+    for service in (OURS, THEIRS):
+        await operator.queue.purge(service)
+        await operator.queue.submit(invocation(f"{service}-1", service))
+    async with server.worker(OURS) as worker, worker.queue.leases(OURS, slots=4) as leases:
+        lease = await first(leases)
+        assert lease.invocation.service == OURS
+        await lease.done()
+        with pytest.raises(TidemillError):
+            async with worker.queue.leases(THEIRS, slots=1):
+                pass
+    assert (await operator.queue.backlog())[THEIRS].batch == 1
+    await operator.queue.purge(THEIRS)
+
+
+async def test_an_attempt_outlives_the_identity_it_began_with(server: GuardedBus, operator: Bus) -> None:
+    """Its Lease and its records: the server ends the connection, and the file has another identity by then."""
+    path = server.issue(OURS, lifetime=TIME)
+    await operator.queue.submit(invocation("long", OURS))
+    settings = server.settings(path).model_copy(update={"lease": timedelta(seconds=6)})
+    ends = datetime.now(UTC) + 2.5 * TIME
+    renewals = 0
+    async with open_bus(settings, name="worker") as worker, worker.queue.leases(OURS, slots=1) as leases:
+        lease = await first(leases)
+        while datetime.now(UTC) < ends:
+            await asyncio.sleep(TIME.total_seconds() / 4)
+            server.issue(OURS, lifetime=TIME)
+            renewals += 1
+            await lease.extend()
+            await worker.log.append(*record(f"s{renewals}", Change.STARTED), key=OURS)
+        await lease.done()
+        assert (lease.attempt, lease.lost) == (1, 0)
+    assert OURS not in await operator.queue.backlog()
+    async with operator.log.read(changed_subject(Change.STARTED), key=OURS) as records:
+        stored = [each.body.invocation_id async for each in records]
+    assert stored == [f"s{n}" for n in range(1, renewals + 1)]
+
+
+async def test_an_identity_that_nobody_renews_ends(server: GuardedBus, operator: Bus) -> None:
+    path = server.issue(OURS, lifetime=TIME)
+    async with open_bus(server.settings(path), name="worker") as worker:
+        assert await worker.log.append(*record("before", Change.SUCCEEDED), key=OURS) is not None
+        await until_refused(worker)
+        server.issue(OURS, lifetime=TIME)
+        await until_accepted(worker)
+
+
+async def test_a_file_that_is_damaged_for_a_while_costs_nothing_but_that_while(
+    server: GuardedBus, operator: Bus
+) -> None:
+    path = server.issue(OURS, lifetime=TIME)
+    async with open_bus(server.settings(path), name="worker") as worker:
+        path.write_text("not credentials")
+        await until_refused(worker)
+        server.issue(OURS)
+        await until_accepted(worker)
+
+
+async def test_a_missing_file_is_named(server: GuardedBus, tmp_path: Path) -> None:
+    with pytest.raises(TidemillError, match=r"gone\.creds"):
+        async with open_bus(server.settings(tmp_path / "gone.creds"), name="worker"):
+            pass
+
+
+async def first(leases: Leases) -> Lease:
+    async for lease in leases:
+        return lease
+    raise AssertionError("no lease")
+
+
+def record(identity: str, change: Change) -> tuple[Any, InvocationChanged]:
+    body = InvocationChanged(invocation_id=InvocationId(identity), service=OURS, change=change, at=NOW)
+    return changed_subject(change), body
+
+
+async def until_refused(worker: Bus) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await worker.log.append(*record("again", Change.SUCCEEDED), key=OURS)
+            except TidemillError:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def until_accepted(worker: Bus) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await worker.log.append(*record("again", Change.SUCCEEDED), key=OURS)
+                return
+            except TidemillError:
+                await asyncio.sleep(0.1)
