@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from tidemill_common.contracts.contract import WorkerId
+from tidemill_common.contracts.contract import InvocationId, WorkerId
 from tidemill_scheduler.domain.snapshot import Worker, WorkerState
 from tidemill_scheduler.ports import RunningWorker
 
@@ -15,9 +16,31 @@ START_GRACE: Final = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """One Invocation that a Worker says it runs."""
+
+    id: InvocationId
+    attempt: int
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class _Said:
     busy: int
     idle_since: datetime | None
+    held: tuple[Held, ...] = ()
+
+
+def held_in(report: Mapping[str, Any]) -> tuple[Held, ...]:
+    """The Invocations in a Worker's report; none in one that does not name them.
+
+    Raises:
+        KeyError, TypeError, ValueError: It names them in another way.
+    """
+    return tuple(
+        Held(InvocationId(str(one["id"])), int(one["attempt"]), int(one.get("revision", 0)))
+        for one in report.get("invocations", ())
+    )
 
 
 class Activity:
@@ -26,11 +49,11 @@ class Activity:
     def __init__(self) -> None:
         self._said: dict[WorkerId, _Said] = {}
 
-    def report(self, worker: WorkerId, busy: int, now: datetime) -> bool:
+    def report(self, worker: WorkerId, busy: int, now: datetime, held: tuple[Held, ...] = ()) -> bool:
         """Take a report; True: it says something new."""
         before = self._said.get(worker)
         if busy > 0:
-            self._said[worker] = _Said(busy, None)
+            self._said[worker] = _Said(busy, None, held)
         elif before is None or before.idle_since is None:
             self._said[worker] = _Said(0, now)
         return before is None or (before.busy > 0) != (busy > 0)
@@ -38,6 +61,11 @@ class Activity:
     def forget(self, worker: WorkerId) -> None:
         """It has ended."""
         self._said.pop(worker, None)
+
+    def held(self, worker: WorkerId) -> tuple[Held, ...]:
+        """What it said that it runs."""
+        said = self._said.get(worker)
+        return () if said is None else said.held
 
     def has_reported(self, worker: WorkerId) -> bool:
         """Whether it has ever been heard."""

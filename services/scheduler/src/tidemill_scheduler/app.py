@@ -44,7 +44,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(metrics_server(metrics, host=settings.metrics_host, port=settings.metrics_port))
         bus = await stack.enter_async_context(open_bus(settings.bus, name="scheduler"))
-        launcher = launcher_of(settings)
+        launcher = launcher_of(settings, bus.live)
         stack.push_async_callback(launcher.close)
         exposed_changed = asyncio.Event()
         exposer = exposer_of(settings, exposed_changed.set)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
@@ -119,6 +119,15 @@ class Launcher(Protocol):
 
     async def close(self) -> None:
         """Stop watching. Workers go on; the next scheduler process adopts them."""
+        ...
+
+
+@runtime_checkable
+class Tender(Protocol):
+    """A launcher that keeps things for Services beside their Workers."""
+
+    async def tend(self, definitions: Mapping[ServiceName, Service], removed: Set[ServiceName]) -> None:
+        """Have what these Services need, and nothing of the removed ones. Called in each round; does not wait."""
         ...
 
 

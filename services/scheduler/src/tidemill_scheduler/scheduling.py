@@ -12,18 +12,20 @@ from typing import Final
 
 import structlog
 
-from tidemill_common.bus import Backlog, Live, WorkQueue
+from tidemill_common.bus import Backlog, Live, Log, WorkQueue
 from tidemill_common.contracts.contract import ServiceName, WorkerId, subject_token
 from tidemill_common.errors import TransientError
-from tidemill_scheduler.activity import Activity
+from tidemill_scheduler.activity import Activity, held_in
 from tidemill_scheduler.catalogue import Catalogue
 from tidemill_scheduler.domain.failures import STABLE_AFTER, Failure, failed, failure_reason
 from tidemill_scheduler.domain.planning import plan
 from tidemill_scheduler.domain.snapshot import NO_LIMIT, Plan, Pool, Quota, Snapshot, Start, Stop, Worker, WorkerState
 from tidemill_scheduler.leadership import LeaderLease
+from tidemill_scheduler.losses import Losses, is_blameless
 from tidemill_scheduler.metrics import Metrics
-from tidemill_scheduler.ports import Launcher, WorkerEnded, WorkerSpec
+from tidemill_scheduler.ports import Launcher, Tender, WorkerEnded, WorkerSpec
 from tidemill_scheduler.status import StatusBoard
+from tidemill_scheduler.troubles import stuck, troubles
 
 log = structlog.get_logger()
 WORK: Final = "live.work.*"
@@ -48,6 +50,8 @@ class Policy:
     start_timeout: timedelta = timedelta(seconds=60)
     plan_interval: timedelta = timedelta(seconds=1)
     min_gap: timedelta = timedelta(milliseconds=50)
+    max_stuck: int = 1
+    """Workers of one Service that may wait for room that is not there."""
 
 
 class Scheduling:
@@ -63,8 +67,10 @@ class Scheduling:
         status: StatusBoard,
         policy: Policy,
         metrics: Metrics,
+        lifecycle: Log,
     ) -> None:
         self._queue = queue
+        self._losses = Losses(lifecycle)
         self._launcher = launcher
         self._catalogue = catalogue
         self._leader = leader
@@ -106,8 +112,10 @@ class Scheduling:
     async def follow_exits(self) -> None:
         """Take note of each Worker's end."""
         async for ended in self._launcher.exits():
+            held = self._activity.held(ended.spec.id)
             self.note_end(ended, datetime.now(UTC))
             self.wake()
+            await self._losses.tell(ended, held, datetime.now(UTC))
 
     async def follow_notices(self, live: Live) -> None:
         """Tell Workers why their user code's container ended, and remember it for the Service."""
@@ -129,6 +137,8 @@ class Scheduling:
             decided = plan(snapshot)
         await self._apply(decided, now)
         await self._purge_removed(backlog)
+        if isinstance(self._launcher, Tender):
+            await self._launcher.tend(self._catalogue.definitions, self._catalogue.removed)
         await self._show(decided, snapshot.backlog)
 
     def note_end(self, ended: WorkerEnded, now: datetime) -> None:
@@ -142,7 +152,7 @@ class Scheduling:
             return
         reason = failure_reason(ended.exit_code, signal=ended.signal, was_ready=was_ready, last_line=ended.last_line)
         if ended.cause is not None:
-            reason = str(ended.cause)
+            reason = None if was_ready and is_blameless(ended.cause) else str(ended.cause)
         if reason is not None:
             self._fail(service, reason, now)
         elif was_ready:
@@ -174,11 +184,12 @@ class Scheduling:
 
     def _report(self, subject: str, body: bytes) -> None:
         try:
-            busy = int(json.loads(body)["busy"])
+            report = json.loads(body)
+            busy, held = int(report["busy"]), held_in(report)
         except (ValueError, KeyError, TypeError):
             log.warning("worker report cannot be read", subject=subject)
             return
-        if self._activity.report(WorkerId(subject.rpartition(".")[2]), busy, datetime.now(UTC)):
+        if self._activity.report(WorkerId(subject.rpartition(".")[2]), busy, datetime.now(UTC), held):
             self.wake()
 
     def _snapshot(self, backlog: Mapping[ServiceName, Backlog], now: datetime) -> Snapshot:
@@ -195,7 +206,7 @@ class Scheduling:
             quotas=policy.quotas,
             default_quota=policy.default_quota,
             weights=policy.weights,
-            failures=self._failures,
+            failures={**stuck(self._launcher.workers(), most=policy.max_stuck, now=now), **self._failures},
             served=self._served,
             idle_timeout=policy.idle_timeout,
             turn=policy.turn,
@@ -275,4 +286,11 @@ class Scheduling:
             self._activity.view(running, datetime.now(UTC)) for running in self._launcher.workers()
         ]
         self._metrics.workers.set(sum(worker.state is not WorkerState.DRAINING for worker in workers))
-        await self._status.show(decided.outlook, workers, self._failures, self._catalogue.invalid)
+        await self._status.show(
+            decided.outlook,
+            workers,
+            self._failures,
+            self._catalogue.invalid,
+            troubles=troubles(self._launcher.workers()),
+            pool=self._launcher.pool(),
+        )

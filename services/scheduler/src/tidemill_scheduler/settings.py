@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tidemill_common.settings import BusSettings, Group, TelemetrySettings
 from tidemill_scheduler.domain.snapshot import Quota
 from tidemill_scheduler.launchers.docker.settings import DockerSettings
+from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
 
 
 class PoolSettings(Group):
@@ -83,9 +84,11 @@ class Settings(BaseSettings):
 
     bus: BusSettings = BusSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
-    launcher: Literal["process", "docker"] = "process"
+    launcher: Literal["process", "docker", "kubernetes"] = "process"
     docker: DockerSettings = DockerSettings()
     """Of the docker launcher."""
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    """Of the kubernetes launcher."""
     pool: PoolSettings = PoolSettings()
     worker: WorkerSettings = WorkerSettings()
     leader: LeaderSettings = LeaderSettings()

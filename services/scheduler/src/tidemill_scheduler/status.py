@@ -3,10 +3,11 @@
     {"at": "2026-01-31T12:00:00+00:00", "holder": "host-1-ab12",
      "pools": [{"name", "cpu_millicores", "memory_bytes", "cpu_used", "memory_used", "workers"}],
      "services": {name: {"running", "starting", "draining", "desired", "target",
-                         "blocked"?, "degraded"?, "next_try"?}},
+                         "blocked"?, "degraded"?, "next_try"?, "waiting"?}},
      "left_out": n,
      "images"?: [{"image", "state", "done_bytes", "total_bytes", "message"}]}
 
+`waiting`: what keeps its Workers from running, as long as that may pass by itself, in the platform's words.
 `images`: those of Services, where the launcher brings them itself; `state` is `present`, `pulling` or `failed`.
 `services` has those with Workers, with work, or degraded: at most `MAX_SERVICES`, degraded ones first; `left_out`
 counts the rest. Renewed when something changed, at most every second, and every ten seconds in any case: an older one
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 REGISTER: Final = "scheduler.status"
 MAX_SERVICES: Final = 2000
 """About 200 KB; a bus message may have 1 MB."""
+_NONE: Final[Mapping[ServiceName, str]] = {}
 _MIN_GAP: Final = 1.0
 _MAX_GAP: Final = 10.0
 """Seconds."""
@@ -64,12 +66,15 @@ class StatusBoard:
         workers: Sequence[Worker],
         failures: Mapping[ServiceName, Failure],
         invalid: Mapping[ServiceName, str],
+        *,
+        troubles: Mapping[ServiceName, str] = _NONE,
+        pool: Pool | None = None,
     ) -> None:
         """Publish if it is due. A bus that does not answer is tried again with the next round."""
         age = self._clock() - self._shown_at
         if age < _MIN_GAP:
             return
-        view = view_of(self._pool, outlook, workers, failures, invalid)
+        view = view_of(pool or self._pool, outlook, workers, failures, invalid, troubles)
         if self._images is not None:
             view["images"] = list(self._images())
         if view == self._shown and age < _MAX_GAP:
@@ -89,15 +94,22 @@ def view_of(
     workers: Sequence[Worker],
     failures: Mapping[ServiceName, Failure],
     invalid: Mapping[ServiceName, str],
+    troubles: Mapping[ServiceName, str] = _NONE,
 ) -> dict[str, Any]:
     """The view without its time, so that equal views are equal."""
     counts: dict[str, dict[str, int]] = {}
     for worker in workers:
         of_service = counts.setdefault(worker.service, {})
         of_service[worker.state.value] = of_service.get(worker.state.value, 0) + 1
-    names = sorted({*outlook, *counts, *failures, *invalid}, key=lambda name: (_health(name, failures, invalid), name))
+
+    def health(name: str) -> tuple[int, str]:
+        return (0 if _trouble(name, failures, invalid) else 1), name
+
+    names = sorted({*outlook, *counts, *failures, *invalid, *troubles}, key=health)
     services = {
-        name: _service(outlook.get(ServiceName(name)), counts.get(name, {})) | _trouble(name, failures, invalid)
+        name: _service(outlook.get(ServiceName(name)), counts.get(name, {}))
+        | _trouble(name, failures, invalid)
+        | _waiting(name, troubles)
         for name in names[:MAX_SERVICES]
     }
     return {"pools": [_usage(pool, workers)], "services": services, "left_out": max(0, len(names) - MAX_SERVICES)}
@@ -121,8 +133,9 @@ def _trouble(name: str, failures: Mapping[ServiceName, Failure], invalid: Mappin
     return {"degraded": failure.reason, "next_try": failure.next_try.isoformat()}
 
 
-def _health(name: str, failures: Mapping[ServiceName, Failure], invalid: Mapping[ServiceName, str]) -> int:
-    return 0 if _trouble(name, failures, invalid) else 1
+def _waiting(name: str, troubles: Mapping[ServiceName, str]) -> dict[str, Any]:
+    reason = troubles.get(ServiceName(name))
+    return {} if reason is None else {"waiting": reason}
 
 
 def _usage(pool: Pool, workers: Sequence[Worker]) -> dict[str, Any]:

@@ -42,6 +42,11 @@ def failed(previous: Failure | None, *, reason: str, now: datetime) -> Failure:
     return Failure(count=count, reason=reason, at=now, next_try=now + delay)
 
 
+def waiting(now: datetime) -> Failure:
+    """As if it had failed once: its Workers wait for room, and more of them would wait as well."""
+    return Failure(count=1, reason="", at=now, next_try=now + FIRST_DELAY)
+
+
 def failure_reason(exit_code: int | None, *, signal: int | None, was_ready: bool, last_line: str) -> str | None:
     """Why a Worker that was not asked to end did, for people; None: it ended as it should.
 

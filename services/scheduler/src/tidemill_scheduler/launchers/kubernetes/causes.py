@@ -1,0 +1,103 @@
+"""Why a Worker does not run, or ended, in the cluster's own words. Pure readings of pods, Jobs and Events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tidemill_scheduler.ports import Cause
+
+Object = Mapping[str, Any]
+_PULLING: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "SignatureValidationFailed"})
+_HOPELESS: Final = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
+"""The image will not come; a first `ErrImagePull` may be a network's bad moment, and is tried once more."""
+_BROKEN: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_UNTELLING: Final = frozenset({"BackoffLimitExceeded"})
+"""A Job says this whatever its pod died of."""
+_IGNORED_EVENTS: Final = frozenset(
+    {"MissingClusterDNS", "FailedToRetrieveImagePullSecret", "FailedScheduling", "Failed"}
+)
+"""Harmless, or said better by the pod's own status."""
+
+
+def containers_of(pod: Object) -> tuple[Object, Object]:
+    """Statuses of `supervisor` and `user`; empty where there is none yet."""
+    found = {status["name"]: status for status in pod.get("status", {}).get("containerStatuses", ())}
+    return found.get("supervisor", {}), found.get("user", {})
+
+
+def pull_trouble(pod: Object) -> tuple[Cause | None, bool]:
+    """What keeps containers from being made, and whether it is for good."""
+    for status in pod.get("status", {}).get("containerStatuses", ()):
+        waiting = status.get("state", {}).get("waiting", {})
+        reason = waiting.get("reason", "")
+        if reason in _PULLING | _HOPELESS | _BROKEN:
+            said = waiting.get("message", "")
+            return Cause(reason, f"container {status['name']}: {said}" if said else f"image {status['image']}"), (
+                reason in _HOPELESS
+            )
+    return None, False
+
+
+def user_cause(status: Object) -> Cause | None:
+    """Why the user's container ended; None: it has not."""
+    ended = status.get("state", {}).get("terminated")
+    return None if ended is None else _termination("user", ended)
+
+
+def pod_cause(pod: Object, *, node_lost: bool) -> Cause | None:
+    """Why a pod ended, beyond its supervisor's exit code; None: it ended by itself."""
+    if node_lost:
+        return Cause("NodeLost", f"node {pod['spec'].get('nodeName', '')} does not answer")
+    status = pod.get("status", {})
+    if reason := status.get("reason"):
+        return Cause(reason, status.get("message", ""))
+    if (disrupted := _condition(pod, "DisruptionTarget")) is not None:
+        return Cause(disrupted.get("reason", "Disrupted"), disrupted.get("message", ""))
+    return _container_cause(pod)
+
+
+def job_cause(job: Object) -> Cause | None:
+    """Why a Job was given up, beyond that its pod failed; None: it was not."""
+    failed = _condition(job, "Failed") or _condition(job, "FailureTarget")
+    if failed is None or failed.get("reason") in _UNTELLING:
+        return None
+    return Cause(failed.get("reason", "Failed"), failed.get("message", ""))
+
+
+def is_failed(job: Object) -> bool:
+    """Whether it was given up, for whatever reason."""
+    return (_condition(job, "Failed") or _condition(job, "FailureTarget")) is not None
+
+
+def event_trouble(warnings: Sequence[Object], *, kind: str) -> Cause | None:
+    """The newest Warning about this kind of object that says why a Worker does not run."""
+    for event in reversed(warnings):
+        about = event.get("involvedObject", {}).get("kind")
+        if about == kind and event.get("reason") not in _IGNORED_EVENTS:
+            message = event.get("message", "")
+            return Cause("QuotaExceeded" if "exceeded quota" in message else event.get("reason", "Warning"), message)
+    return None
+
+
+def _container_cause(pod: Object) -> Cause | None:
+    """The kernel killed a container, or it could not be started."""
+    for name, status in zip(("supervisor", "user"), containers_of(pod), strict=True):
+        ended = status.get("state", {}).get("terminated")
+        if ended is not None and ended.get("reason") not in ("Completed", "Error"):
+            return _termination(name, ended)
+    return None
+
+
+def _termination(container: str, ended: Object) -> Cause:
+    reason = ended.get("reason") or "Error"
+    said = ended.get("message") or f"{reason}, exit code {ended.get('exitCode')}"
+    return Cause(reason, f"container {container}: {said.strip()}")
+
+
+def _condition(item: Object, kind: str) -> Object | None:
+    for condition in item.get("status", {}).get("conditions", ()):
+        if condition["type"] == kind and condition["status"] == "True":
+            found: Object = condition
+            return found
+    return None

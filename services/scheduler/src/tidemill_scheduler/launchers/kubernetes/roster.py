@@ -1,0 +1,320 @@
+"""The Workers of a cluster, from what the watches tell. No I/O: it hands on ends and notices as they become known.
+
+What is told may come in any order, twice, or late (a Job's watch knows nothing of its pod's): each change leads to the
+same evaluation of all that was seen of one Worker. Only what it keeps is remembered; the rest of each object is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from tidemill_common.contracts.contract import WorkerId
+from tidemill_scheduler.launchers.kubernetes.labels import WORKER_LABEL, spec_of
+from tidemill_scheduler.launchers.kubernetes.reflector import Change, ChangeType
+from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
+from tidemill_scheduler.launchers.kubernetes.states import Object, Seen, Stage, Standing, standing_of
+from tidemill_scheduler.ports import Cause, RunningWorker, WorkerEnded, WorkerNotice, WorkerSpec
+
+_KEPT: Final = ("metadata", "spec", "status", "reason", "message", "involvedObject", "lastTimestamp")
+_WARNINGS: Final = 8
+"""Of one Worker, the newest."""
+_UNKNOWN: Final = Standing(stage=Stage.PENDING)
+
+
+@dataclass(slots=True)
+class _Tracked:
+    """A Worker that has not ended."""
+
+    spec: WorkerSpec
+    made_at: datetime
+    is_adopted: bool
+    standing: Standing = _UNKNOWN
+    running_at: datetime | None = None
+    """By our own clock, where we saw it happen."""
+    changed_at: datetime | None = None
+    """Since when its trouble, or its supervisor's end, is known."""
+    is_draining: bool = False
+    is_noticed: bool = False
+    is_withdrawn: bool = False
+    withdrawn_for: Cause | None = None
+
+
+class Roster:
+    """All Workers that have not ended.
+
+    Args:
+        on_end: Told once of each Worker's end.
+        on_notice: Told once when a Worker's user container ends.
+        on_withdraw: Told when a Job should be deleted.
+    """
+
+    def __init__(
+        self,
+        settings: KubernetesSettings,
+        *,
+        on_end: Callable[[WorkerEnded], None],
+        on_notice: Callable[[WorkerNotice], None],
+        on_withdraw: Callable[[WorkerId], None],
+    ) -> None:
+        self._settings = settings
+        self._on_end = on_end
+        self._on_notice = on_notice
+        self._on_withdraw = on_withdraw
+        self._seen: dict[WorkerId, Seen] = {}
+        self._tracked: dict[WorkerId, _Tracked] = {}
+        self._ended: set[WorkerId] = set()
+        """Told to have ended, while their Jobs are still there."""
+        self._lost_nodes: set[str] = set()
+        self._is_complete = False
+
+    def __len__(self) -> int:
+        return len(self._tracked)
+
+    def complete(self) -> None:
+        """Everything that was there has been told: what was seen so far may be judged."""
+        self._is_complete = True
+        for worker in list(self._seen):
+            self._judge(worker)
+
+    def started(self, spec: WorkerSpec, job: Object, now: datetime) -> None:
+        """Its Job was created a moment ago."""
+        if spec.id in self._ended:
+            return
+        tracked = self._tracked.setdefault(spec.id, _Tracked(spec, now, is_adopted=False))
+        tracked.is_adopted = False  # the watch may have told of the Job before its creation was answered
+        seen = self._seen.setdefault(spec.id, Seen())
+        if seen.job is None:
+            self._seen[spec.id] = replace(seen, job=_trimmed(job))
+        self._judge(spec.id)
+
+    def take_job(self, change: Change) -> None:
+        """A Job has changed."""
+        worker = WorkerId(change.object["metadata"]["name"])
+        job = None if change.type is ChangeType.DELETED else _trimmed(change.object)
+        self._take(worker, replace(self._seen.get(worker, Seen()), job=job))
+
+    def take_pod(self, change: Change) -> None:
+        """A pod has changed. Of several pods of one Worker (its queue suspended it between) the newest counts."""
+        worker = _worker_of(change.object)
+        seen = self._seen.get(worker, Seen())
+        before = seen.pod
+        if before is not None and not _replaces(change, before):
+            return
+        pod = None if change.type is ChangeType.DELETED else _trimmed(change.object)
+        if pod is None and before is not None and worker in self._tracked:
+            self._take(worker, replace(seen, pod=_as_last_seen(before, change.object)))  # its last words
+            seen = self._seen.get(worker, Seen())
+        self._take(worker, replace(seen, pod=pod, node_lost=_node_of(pod) in self._lost_nodes))
+
+    def take_warning(self, change: Change) -> None:
+        """A Warning Event was written, or counted up."""
+        if change.type is ChangeType.DELETED:
+            return
+        worker = self._worker_named(change.object["involvedObject"])
+        if worker is None:
+            return
+        seen = self._seen[worker]
+        others = [event for event in seen.warnings if event.get("reason") != change.object.get("reason")]
+        self._take(worker, replace(seen, warnings=[*others, _trimmed(change.object)][-_WARNINGS:]))
+
+    def take_node(self, name: str, *, is_lost: bool) -> None:
+        """A node answers, or does not."""
+        if is_lost == (name in self._lost_nodes):
+            return
+        (self._lost_nodes.add if is_lost else self._lost_nodes.discard)(name)
+        for worker, seen in list(self._seen.items()):
+            if seen.pod is not None and _node_of(seen.pod) == name:
+                self._take(worker, replace(seen, node_lost=is_lost))
+
+    def drain(self, worker: WorkerId) -> None:
+        """It is asked to drain; one that never ran is withdrawn."""
+        tracked = self._tracked.get(worker)
+        if tracked is not None and not tracked.is_draining:
+            tracked.is_draining = True
+            if tracked.standing.stage is Stage.PENDING:
+                self._on_withdraw(worker)
+
+    def kill(self, worker: WorkerId) -> None:
+        """It is being killed: its end was asked for."""
+        if (tracked := self._tracked.get(worker)) is not None:
+            tracked.is_draining = True
+
+    def draining(self) -> Sequence[WorkerSpec]:
+        """Those that run and should be told to drain."""
+        return [
+            tracked.spec
+            for tracked in self._tracked.values()
+            if tracked.is_draining and tracked.standing.stage is Stage.RUNNING
+        ]
+
+    def pod_name(self, worker: WorkerId) -> str | None:
+        """Its pod."""
+        seen = self._seen.get(worker)
+        return None if seen is None or seen.pod is None else str(seen.pod["metadata"]["name"])
+
+    def workers(self) -> Sequence[RunningWorker]:
+        """All that have not ended."""
+        return [_view(tracked) for tracked in self._tracked.values()]
+
+    def withdraw_overdue(self, now: datetime) -> None:
+        """Give up Workers that have waited for longer than the settings allow."""
+        for worker, tracked in list(self._tracked.items()):
+            limit = self._limit(tracked.standing)
+            if limit is None or tracked.changed_at is None or tracked.is_withdrawn:
+                continue
+            if now - tracked.changed_at >= limit:
+                self._withdraw(worker, tracked, tracked.standing.trouble)
+
+    def _take(self, worker: WorkerId, seen: Seen) -> None:
+        if seen.job is None and seen.pod is None:
+            self._seen.pop(worker, None)
+        else:
+            self._seen[worker] = seen
+        if self._is_complete:
+            self._judge(worker)
+
+    def _judge(self, worker: WorkerId) -> None:
+        seen = self._seen.get(worker, Seen())
+        if worker in self._ended:
+            self._bury(worker, seen)
+            return
+        standing = standing_of(seen)
+        tracked = self._tracked.get(worker)
+        if standing.stage is Stage.ENDED:
+            self._end(worker, tracked, standing, seen)
+        elif tracked is not None or (tracked := self._adopt(worker, seen)) is not None:
+            self._update(worker, tracked, standing)
+
+    def _adopt(self, worker: WorkerId, seen: Seen) -> _Tracked | None:
+        """A Worker that an earlier scheduler started, or one whose creation we did not see confirmed."""
+        spec = None if seen.job is None else spec_of(seen.job)
+        if spec is None:
+            return None
+        tracked = self._tracked[worker] = _Tracked(spec, datetime.now(UTC), is_adopted=True)
+        return tracked
+
+    def _update(self, worker: WorkerId, tracked: _Tracked, standing: Standing) -> None:
+        before, tracked.standing = tracked.standing, standing
+        if standing.stage is Stage.RUNNING and tracked.running_at is None:
+            tracked.running_at = (standing.since if tracked.is_adopted else None) or datetime.now(UTC)
+        reason = standing.trouble and standing.trouble.reason
+        if (reason, standing.supervisor_ended) != (before.trouble and before.trouble.reason, before.supervisor_ended):
+            tracked.changed_at = datetime.now(UTC)
+        if standing.user_ended is not None and not tracked.is_noticed:
+            tracked.is_noticed = True
+            self._on_notice(WorkerNotice(spec=tracked.spec, cause=standing.user_ended))
+        if standing.is_hopeless and not tracked.is_withdrawn:
+            self._withdraw(worker, tracked, standing.trouble)
+
+    def _withdraw(self, worker: WorkerId, tracked: _Tracked, cause: Cause | None) -> None:
+        tracked.is_withdrawn, tracked.withdrawn_for = True, cause
+        self._on_withdraw(worker)
+
+    def _end(self, worker: WorkerId, tracked: _Tracked | None, standing: Standing, seen: Seen) -> None:
+        self._ended.add(worker)
+        if tracked is not None:
+            del self._tracked[worker]
+            self._on_end(_ended(tracked, standing))
+        if seen.job is not None and seen.job["spec"].get("suspend"):
+            self._on_withdraw(worker)  # its queue would start it again, unknown to everybody
+        self._bury(worker, seen)
+
+    def _bury(self, worker: WorkerId, seen: Seen) -> None:
+        """Remember no more of an ended Worker than that it ended, and not even that when its Job is gone."""
+        self._seen.pop(worker, None)
+        if seen.job is None and seen.pod is None:
+            self._ended.discard(worker)
+        else:
+            self._seen[worker] = _buried(seen)
+
+    def _limit(self, standing: Standing) -> timedelta | None:
+        if standing.supervisor_ended:
+            return self._settings.leftover_timeout
+        if standing.stage is not Stage.PENDING or standing.trouble is None or standing.trouble.reason == "Suspended":
+            return None
+        if standing.is_waiting_for_room:
+            return self._settings.unschedulable_timeout
+        return self._settings.container_timeout
+
+    def _worker_named(self, about: Object) -> WorkerId | None:
+        """Whose Job or pod this is; pods are named by their Job and a suffix."""
+        name = str(about.get("name", ""))
+        for worker in (WorkerId(name), WorkerId(name.rpartition("-")[0])):
+            if worker in self._seen and worker not in self._ended:
+                return worker
+        return None
+
+
+def _view(tracked: _Tracked) -> RunningWorker:
+    standing = tracked.standing
+    return RunningWorker(
+        spec=tracked.spec,
+        started_at=tracked.running_at or standing.since or tracked.made_at,
+        is_draining=tracked.is_draining or tracked.is_withdrawn,
+        is_adopted=tracked.is_adopted,
+        is_pending=standing.stage is Stage.PENDING,
+        trouble=standing.trouble,
+    )
+
+
+def _ended(tracked: _Tracked, standing: Standing) -> WorkerEnded:
+    """Its end; what we deleted ended for what we deleted it for."""
+    cause = tracked.withdrawn_for or tracked.standing.user_ended
+    if cause is None and not (tracked.is_withdrawn or tracked.is_draining):
+        cause = standing.cause
+    return WorkerEnded(
+        spec=tracked.spec,
+        was_draining=tracked.is_draining,
+        exit_code=standing.exit_code,
+        signal=standing.signal,
+        last_line=standing.last_line,
+        cause=cause,
+    )
+
+
+def _buried(seen: Seen) -> Seen:
+    pod = None if seen.pod is None else {"metadata": {"name": seen.pod["metadata"]["name"], **_identity(seen.pod)}}
+    job: Object | None = None if seen.job is None else {"metadata": {}, "spec": {}}
+    return Seen(job=job, pod=pod)
+
+
+def _identity(item: Object) -> dict[str, Any]:
+    return {name: item["metadata"][name] for name in ("uid", "creationTimestamp") if name in item["metadata"]}
+
+
+def _trimmed(item: Object) -> Object:
+    """What states are read from; without managed fields and the like an object takes a fifth of its memory."""
+    found = {name: item[name] for name in _KEPT if name in item}
+    metadata = item.get("metadata", {})
+    found["metadata"] = {
+        name: metadata[name]
+        for name in ("name", "uid", "creationTimestamp", "deletionTimestamp", "annotations")
+        if name in metadata
+    }
+    if "spec" in found:
+        found["spec"] = {name: item["spec"][name] for name in ("nodeName", "suspend") if name in item["spec"]}
+    return found
+
+
+def _as_last_seen(before: Object, deleted: Object) -> Object:
+    """A pod as it was when it went; a list that lacks it tells nothing of its end."""
+    return _trimmed(deleted) if "status" in deleted else before
+
+
+def _worker_of(pod: Object) -> WorkerId:
+    return WorkerId(pod["metadata"].get("labels", {}).get(WORKER_LABEL, ""))
+
+
+def _node_of(pod: Object | None) -> str:
+    return "" if pod is None else str(pod.get("spec", {}).get("nodeName", ""))
+
+
+def _replaces(change: Change, before: Object) -> bool:
+    pod, known = change.object["metadata"], before["metadata"]
+    if pod["uid"] == known["uid"]:
+        return True
+    is_newer: bool = pod["creationTimestamp"] >= known["creationTimestamp"]
+    return is_newer and change.type is not ChangeType.DELETED

@@ -1,0 +1,192 @@
+"""What the cluster says of one Worker, as one value: pending, running or ended, and why. Pure.
+
+Three kinds of object tell of a Worker: its Job (that it was created, suspended, given up), its pod (everything that
+happens on a node), and Warning Events (quotas and mounts, which leave no trace in the other two).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from tidemill_scheduler.launchers.kubernetes.causes import (
+    containers_of,
+    event_trouble,
+    is_failed,
+    job_cause,
+    pod_cause,
+    pull_trouble,
+    user_cause,
+)
+from tidemill_scheduler.ports import Cause
+
+Object = Mapping[str, Any]
+
+
+class Stage(StrEnum):
+    """How far a Worker is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """The newest of what the watches told of one Worker."""
+
+    job: Object | None = None
+    pod: Object | None = None
+    warnings: Sequence[Object] = ()
+    """Events of its Job and its pod, oldest first, one of each reason."""
+    node_lost: bool = False
+    """The node of its pod is gone, or does not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a Worker is."""
+
+    stage: Stage
+    since: datetime | None = None
+    """Running: since when its supervisor runs. Pending: since when it was made."""
+    trouble: Cause | None = None
+    """What keeps it from running."""
+    is_hopeless: bool = False
+    """The trouble does not pass by itself: withdraw it."""
+    is_waiting_for_room: bool = False
+    """It waits for a node, or for a quota."""
+    user_ended: Cause | None = None
+    """User code's container has ended; the supervisor runs."""
+    supervisor_ended: bool = False
+    """The supervisor has ended; the user's container runs."""
+    cause: Cause | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    """Ended: of the supervisor."""
+    last_line: str = ""
+    """Ended with an error: the last line that the supervisor wrote."""
+
+
+def standing_of(seen: Seen) -> Standing:
+    """What all that was seen amounts to. A pod that still runs holds room, whatever became of its Job."""
+    pod = seen.pod
+    if pod is None:
+        gone = seen.job is None or is_failed(seen.job) or is_complete(seen.job)
+        return _ended(seen) if gone else _without_pod(seen)
+    if _is_over(pod) or (seen.node_lost and is_deleted(pod)):
+        return _ended(seen)
+    return _with_pod(seen, pod)
+
+
+def time_of(text: str | None) -> datetime | None:
+    """RFC 3339, as the cluster writes it."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def _without_pod(seen: Seen) -> Standing:
+    assert seen.job is not None
+    if seen.job["spec"].get("suspend"):
+        trouble: Cause | None = Cause("Suspended", "waits for its queue to admit it")
+    else:
+        trouble = event_trouble(seen.warnings, kind="Job")
+    return Standing(
+        stage=Stage.PENDING,
+        since=_created(seen.job),
+        trouble=trouble,
+        is_waiting_for_room=trouble is not None and trouble.reason != "Suspended",
+    )
+
+
+def _with_pod(seen: Seen, pod: Object) -> Standing:
+    supervisor, user = containers_of(pod)
+    started = supervisor.get("state", {}).get("running", {}).get("startedAt")
+    if "terminated" in supervisor.get("state", {}):
+        pull, is_hopeless = pull_trouble(pod)
+        return Standing(
+            stage=Stage.RUNNING, since=_created(pod), supervisor_ended=True, trouble=pull, is_hopeless=is_hopeless
+        )
+    ended = user_cause(user)
+    if started is not None and ("running" in user.get("state", {}) or ended is not None):
+        return Standing(stage=Stage.RUNNING, since=time_of(started), user_ended=ended)
+    return _pending(seen, pod)
+
+
+def _pending(seen: Seen, pod: Object) -> Standing:
+    unschedulable = _unschedulable(pod)
+    pull, is_hopeless = pull_trouble(pod)
+    return Standing(
+        stage=Stage.PENDING,
+        since=_created(pod),
+        trouble=pull or unschedulable or event_trouble(seen.warnings, kind="Pod"),
+        is_hopeless=is_hopeless,
+        is_waiting_for_room=unschedulable is not None,
+    )
+
+
+def _unschedulable(pod: Object) -> Cause | None:
+    for condition in pod.get("status", {}).get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return Cause(condition.get("reason", "Unschedulable"), condition.get("message", ""))
+    return None
+
+
+def _ended(seen: Seen) -> Standing:
+    exit_code, signal = _exit(seen.pod)
+    cause = None if seen.pod is None else pod_cause(seen.pod, node_lost=seen.node_lost)
+    if cause is None and seen.job is not None:
+        cause = job_cause(seen.job)
+    if cause is None and seen.pod is not None and is_deleted(seen.pod):
+        cause = Cause("PodDeleted", f"pod {seen.pod['metadata']['name']} was deleted")
+    if cause is None and seen.pod is None:
+        cause = (
+            Cause("JobDeleted", "its Job was deleted") if seen.job is None else Cause("PodDeleted", "its pod is gone")
+        )
+    return Standing(stage=Stage.ENDED, cause=cause, exit_code=exit_code, signal=signal, last_line=_last_line(seen.pod))
+
+
+def _exit(pod: Object | None) -> tuple[int | None, int | None]:
+    """Exit code and signal of the supervisor; both None when it never ended by itself."""
+    if pod is None:
+        return None, None
+    ended = containers_of(pod)[0].get("state", {}).get("terminated")
+    if ended is None:
+        return None, None
+    code = int(ended["exitCode"])
+    return (None, code - _SIGNALLED) if code > _SIGNALLED else (code, None)
+
+
+def _last_line(pod: Object | None) -> str:
+    """Kept by the node as the container's message (`FallbackToLogsOnError`): no request for logs is needed."""
+    ended = {} if pod is None else containers_of(pod)[0].get("state", {}).get("terminated", {})
+    lines = str(ended.get("message") or "").strip().splitlines()
+    return lines[-1][:_LINE] if lines else ""
+
+
+_LINE: Final = 500
+_SIGNALLED: Final = 128
+"""A container that a signal ended has 128 and its number."""
+
+
+def _is_over(pod: Object) -> bool:
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def is_deleted(pod: Object) -> bool:
+    """Whether somebody deleted it; it may run on for its grace time."""
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def is_complete(job: Object) -> bool:
+    """Whether it did its work."""
+    return any(
+        condition["type"] == "Complete" and condition["status"] == "True"
+        for condition in job.get("status", {}).get("conditions", ())
+    )
+
+
+def _created(item: Object) -> datetime | None:
+    return time_of(item["metadata"].get("creationTimestamp"))

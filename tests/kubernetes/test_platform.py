@@ -1,0 +1,138 @@
+"""The platform as the chart installs it: what users do, what each component may do, and what stays over an upgrade."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.kubernetes.kubectl import Cluster
+from tests.kubernetes.release import NAME, Release, wait_until
+from tests.scenarios import SCENARIOS, Scenario
+from tests.scenarios.target import fresh
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(400)]
+
+COPY = 'cat "$INPUT_FILE_PATH" > "$TMP_OUTPUT_DIR/copy.txt"\n'
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_scenario(platform: Release, scenario: Scenario) -> None:
+    scenario(platform.target, "k8s")
+
+
+def test_a_services_secrets_come_and_go_with_it(platform: Release, kubernetes: Cluster) -> None:
+    name, target = fresh("k8s", "secret"), platform.target
+    token = target.apply(name, 'echo "the word is $WORD"\n', environment={"secrets": {"WORD": "swordfish"}})
+    assert f"tidemill-service-{name}" in kubernetes.names("secret", platform.workers)
+
+    assert target.call(name, token, b"x").text == "the word is swordfish\n"
+    assert f"tidemill-bus-{name}" in kubernetes.names("secret", platform.workers)
+    target.remove(name)
+
+    gone = {f"tidemill-service-{name}", f"tidemill-bus-{name}"}
+    wait_until(lambda: not gone & kubernetes.names("secret", platform.workers), "its Secrets are gone")
+    wait_until(
+        lambda: not kubernetes.get("jobs", "-n", platform.workers, "-l", f"tidemill.io/service={name}")["items"],
+        "its Jobs are gone",
+        timeout=120,
+    )
+
+
+def test_a_name_that_kubernetes_does_not_take_is_refused_when_the_service_is_made(platform: Release) -> None:
+    document = {"name": "Under_Score", "image": "x", "script": "exit 0\n", "cpu": "0.1", "memory": "32Mi"}
+    answer = platform.target.api("POST", "/system/services", json=document)
+    assert answer.status_code == 400, answer.text
+    assert "Kubernetes" in answer.text
+
+
+_SECRETS = "secrets"
+_MAY: dict[str, dict[str, set[str]]] = {
+    "gateway": {_SECRETS: {"get", "create", "patch", "delete"}},
+    "storage-bridge": {_SECRETS: {"get"}},
+    "scheduler": {
+        _SECRETS: {"create", "update", "delete"},
+        "jobs.batch": {"create", "get", "list", "watch", "delete"},
+        "pods": {"list", "watch", "delete"},
+        "events": {"list", "watch"},
+        "daemonsets.apps": {"create", "update", "list", "watch", "delete"},
+    },
+}
+_VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
+_KINDS = (
+    *(_SECRETS, "jobs.batch", "pods", "pods/log", "pods/exec", "events", "daemonsets.apps", "deployments.apps"),
+    *("configmaps", "serviceaccounts", "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io"),
+)
+
+
+@pytest.mark.parametrize("component", _MAY)
+def test_a_component_may_do_in_the_workers_namespace_what_it_needs_and_no_more(
+    platform: Release, kubernetes: Cluster, component: str
+) -> None:
+    account = f"{platform.namespace}:{NAME}-{component}"
+    allowed = {
+        kind: {verb for verb in _VERBS if kubernetes.may(account, verb, kind, platform.workers)} for kind in _KINDS
+    }
+    assert {kind: verbs for kind, verbs in allowed.items() if verbs} == _MAY[component]
+
+
+@pytest.mark.parametrize("component", _MAY)
+def test_a_component_may_do_nothing_elsewhere(platform: Release, kubernetes: Cluster, component: str) -> None:
+    account = f"{platform.namespace}:{NAME}-{component}"
+    for namespace in (platform.namespace, "kube-system", "default"):
+        for kind in (_SECRETS, "pods", "jobs.batch"):
+            assert not [verb for verb in _VERBS if kubernetes.may(account, verb, kind, namespace)], (namespace, kind)
+    sees_nodes = component == "scheduler"
+    assert kubernetes.may(account, "list", "nodes", "default") == sees_nodes
+    assert not kubernetes.may(account, "update", "nodes", "default")
+    assert not kubernetes.may(account, "create", "namespaces", "default")
+
+
+def test_the_scheduler_cannot_reach_the_keys_of_services(platform: Release, kubernetes: Cluster) -> None:
+    who = f"--as=system:serviceaccount:{platform.namespace}:{NAME}-scheduler"
+    for arguments in (
+        ("get", "secret", "tidemill-platform"),
+        ("get", "secrets"),
+        ("delete", "secret", "tidemill-platform"),
+        ("patch", "secret", "tidemill-platform", "-p", "{}"),
+        ("create", "secret", "generic", "tidemill-service-forged", "--from-literal=record.json={}"),
+    ):
+        done = kubernetes.run(*arguments, "-n", platform.workers, who, check=False)
+        assert done.returncode != 0, arguments
+        assert "forbidden" in done.stderr.lower() or "denied" in done.stderr.lower(), done.stderr
+    kubernetes.run("create", "secret", "generic", "tidemill-bus-probe", "-n", platform.workers, who)
+    kubernetes.run("delete", "secret", "tidemill-bus-probe", "-n", platform.workers, who)
+
+
+def test_the_gateway_cannot_change_the_platforms_key(platform: Release, kubernetes: Cluster) -> None:
+    who = f"--as=system:serviceaccount:{platform.namespace}:{NAME}-gateway"
+    for arguments in (
+        ("delete", "secret", "tidemill-platform"),
+        ("create", "secret", "generic", "tidemill-bus-forged", "--from-literal=bus.creds=x"),
+    ):
+        done = kubernetes.run(*arguments, "-n", platform.workers, who, check=False)
+        assert "denied" in done.stderr.lower(), f"{arguments}: {done.stderr}"
+
+
+def test_no_pod_of_the_platform_was_restarted_to_get_ready(platform: Release, kubernetes: Cluster) -> None:
+    pods = kubernetes.get("pods", "-n", platform.namespace)["items"]
+    restarts: dict[str, Any] = {
+        pod["metadata"]["name"]: [one["restartCount"] for one in pod["status"]["containerStatuses"]] for pod in pods
+    }
+    assert not any(count for counts in restarts.values() for count in counts), restarts
+
+
+def test_an_upgrade_keeps_passwords_keys_and_services(platform: Release, kubernetes: Cluster) -> None:
+    name, target = fresh("k8s", "kept"), platform.target
+    folder = {"storage_provider": "minio.default", "path": f"{name}/in"}
+    target.apply(name, COPY, input=[folder], output=[{**folder, "path": f"{name}/out"}])
+    before = kubernetes.get("secret", f"{NAME}-credentials", f"{NAME}-bus", "-n", platform.namespace)["items"]
+
+    platform.apply(gateway={"environment": {"TIDEMILL_GATEWAY_ACCESS_LOG_ENTRIES": "17"}})
+
+    after = kubernetes.get("secret", f"{NAME}-credentials", f"{NAME}-bus", "-n", platform.namespace)["items"]
+    assert [one["data"] for one in after] == [one["data"] for one in before]
+    target.put(f"{name}/in/a.txt", b"still here")
+    (row,) = target.all_ended(name, 1)
+    assert row["phase"] == "Succeeded", json.dumps(row)

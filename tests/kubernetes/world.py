@@ -1,0 +1,205 @@
+"""A scheduler on this machine with Workers in a real cluster; pods reach bus and store on loopback through relays.
+
+The cluster is the one of $KUBECONFIG. Each test has a namespace of its own, which is removed with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from tests.integration.supervisor.platform import KEYS, Platform, platform
+from tests.kubernetes.relay import Relay, relay
+from tests.servers import Running
+from tidemill.platform.servers import NatsServer, SeaweedServer
+from tidemill_common.contracts.contract import ServiceName
+from tidemill_common.errors import ConflictError, NotFoundError
+from tidemill_common.secrets import PLATFORM, S3Credentials, SecretRecord
+from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object, open_api
+
+KUBECONFIG = Path(os.environ.get("KUBECONFIG", ""))
+USER_IMAGE = os.environ.get("TIDEMILL_TEST_USER_IMAGE", "localhost/busybox:1")
+SUPERVISOR_IMAGE = os.environ.get("TIDEMILL_TEST_SUPERVISOR_IMAGE", "localhost/tidemill-supervisor:test")
+SUPERVISOR_COMMAND = json.loads(
+    os.environ.get("TIDEMILL_TEST_SUPERVISOR_COMMAND", '["python", "-m", "tidemill_supervisor"]')
+)
+
+
+@dataclass
+class World:
+    """What a test sees: the platform of the supervisor's tests, the cluster, and schedulers."""
+
+    platform: Platform
+    api: KubernetesApi
+    namespace: str
+    api_relay: Relay
+    bus_relay: Relay
+    store_relay: Relay
+    directory: Path
+    schedulers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def jobs(self) -> str:
+        return f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
+
+    @property
+    def pods(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/pods"
+
+    def start(self, **settings: str) -> subprocess.Popen[bytes]:
+        """A scheduler as a process; settings in the spelling of the environment, without the prefix."""
+        values = {
+            "BUS__URL": self.platform.bus_settings.url,
+            "LAUNCHER": "kubernetes",
+            "KUBERNETES__KUBECONFIG": str(self._kubeconfig()),
+            "KUBERNETES__NAMESPACE": self.namespace,
+            "KUBERNETES__BUS_URL": f"nats://{self.bus_relay.host}:{self.bus_relay.port}",
+            "KUBERNETES__SUPERVISOR__IMAGE": SUPERVISOR_IMAGE,
+            "KUBERNETES__SUPERVISOR__COMMAND": json.dumps(SUPERVISOR_COMMAND),
+            "STATE_DIR": str(self.directory / "state"),
+            "IDLE_TIMEOUT": "PT3S",
+            **settings,
+        }
+        environment = {f"TIDEMILL_SCHEDULER_{name}": value for name, value in values.items()}
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tidemill_scheduler"], env={**os.environ, **environment}, stdout=log, stderr=log
+            )
+        self.schedulers.append(process)
+        return process
+
+    @property
+    def log(self) -> Path:
+        """What schedulers write."""
+        return self.directory / "scheduler.log"
+
+    async def jobs_now(self) -> list[Object]:
+        """The Jobs there are."""
+        return list((await self.api.get(self.jobs))["items"])
+
+    async def pods_now(self) -> list[Object]:
+        """The pods there are."""
+        return list((await self.api.get(self.pods))["items"])
+
+    async def running_pods(self) -> list[Object]:
+        """Pods whose user container runs."""
+        return [pod for pod in await self.pods_now() if _user_runs(pod)]
+
+    async def status(self) -> dict[str, Any]:
+        """What the status board says of the Service."""
+        found = await self.platform.bus.registers.get("scheduler.status")
+        view = {} if found is None else json.loads(found.value)
+        return dict(view.get("services", {}).get(self.platform.name, {}))
+
+    async def put_secret(self, name: str, record: SecretRecord) -> None:
+        """As the gateway would, for pods."""
+        body = base64.b64encode(record.model_dump_json().encode()).decode()
+        secret = {"metadata": {"name": name}, "data": {"record.json": body}}
+        with contextlib.suppress(ConflictError):
+            await self.api.create(f"/api/v1/namespaces/{self.namespace}/secrets", secret)
+
+    async def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 60) -> Any:
+        """Wait for a condition (a function, or a coroutine function); what it gave."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    value = condition()
+                    if asyncio.iscoroutine(value):
+                        value = await value
+                    if value:
+                        return value
+                    await asyncio.sleep(0.05)
+        raise AssertionError(f"not within {seconds} s: {what}\n{self.log.read_text(errors='replace')[-4000:]}")
+
+    def end(self) -> None:
+        """kill -9 of every scheduler; Workers go with the namespace."""
+        for process in self.schedulers:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+    def _kubeconfig(self) -> Path:
+        """The cluster's, by way of the relay."""
+        config = yaml.safe_load(KUBECONFIG.read_text())
+        for cluster in config["clusters"]:
+            name = urlsplit(cluster["cluster"]["server"]).hostname
+            cluster["cluster"]["tls-server-name"] = name
+            cluster["cluster"]["server"] = f"https://{self.api_relay.host}:{self.api_relay.port}"
+        path = self.directory / "kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+
+def _user_runs(pod: Object) -> bool:
+    statuses = {status["name"]: status for status in pod["status"].get("containerStatuses", ())}
+    return "running" in statuses.get("user", {}).get("state", {})
+
+
+@contextlib.asynccontextmanager
+async def world(nats: Running, seaweed: Running, directory: Path) -> AsyncIterator[World]:
+    """Everything, in a namespace of its own."""
+    assert isinstance(nats.server, NatsServer)
+    assert isinstance(seaweed.server, SeaweedServer)
+    store = urlsplit(seaweed.server.endpoint)
+    server = urlsplit(_server())
+    assert server.port is not None
+    assert store.port is not None
+    async with open_api(KUBECONFIG, None) as api:
+        host = await _host_address(api)
+        async with (
+            relay(host, nats.server.port) as bus_relay,
+            relay(host, store.port) as store_relay,
+            relay("127.0.0.1", server.port, target=str(server.hostname)) as api_relay,
+            platform(nats, seaweed, directory) as made,
+            _namespace(api) as namespace,
+        ):
+            here = World(made, api, namespace, api_relay, bus_relay, store_relay, directory)
+            endpoint = f"http://{store_relay.host}:{store_relay.port}"
+            fields = S3Credentials(endpoint=endpoint, access_key=KEYS[0], secret_key=KEYS[1]).model_dump()
+            await here.put_secret(f"tidemill-{PLATFORM}", SecretRecord(providers={"minio.default": fields}))
+            try:
+                yield here
+            finally:
+                here.end()
+
+
+@contextlib.asynccontextmanager
+async def _namespace(api: KubernetesApi) -> AsyncIterator[str]:
+    name = f"kube-{secrets.token_hex(4)}"
+    await api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    try:
+        yield name
+    finally:
+        await api.delete(f"/api/v1/namespaces/{name}", propagationPolicy="Background")
+
+
+async def _host_address(api: KubernetesApi) -> str:
+    """An address of this machine that pods reach: a node's, when this machine is one, else the way to it."""
+    nodes = (await api.get("/api/v1/nodes"))["items"]
+    address = next(entry["address"] for entry in nodes[0]["status"]["addresses"] if entry["type"] == "InternalIP")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, 9))
+        return str(probe.getsockname()[0])
+
+
+def _server() -> str:
+    config = yaml.safe_load(KUBECONFIG.read_text())
+    return str(config["clusters"][0]["cluster"]["server"])
+
+
+__all__ = ["USER_IMAGE", "NotFoundError", "ServiceName", "World", "tempfile", "world"]
