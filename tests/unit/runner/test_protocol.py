@@ -26,7 +26,8 @@ def test_each_answer_is_understood(line: bytes, answer: Answer) -> None:
 
 @given(st.lists(st.integers(1, 20), min_size=1))
 def test_answers_may_come_in_pieces(sizes: list[int]) -> None:
-    rest, parser, found = b"".join(line for line, _ in _ANSWERS), Parser(), []
+    rest, parser = b"".join(line for line, _ in _ANSWERS), Parser()
+    found: list[Answer] = []
     for size in sizes:
         found += parser.feed(rest[:size])
         rest = rest[size:]

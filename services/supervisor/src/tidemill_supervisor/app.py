@@ -14,12 +14,14 @@ from tidemill_common.bus.opening import open_bus
 from tidemill_common.contracts.contract import ServiceName, WorkerId
 from tidemill_common.lifecycle import background
 from tidemill_common.secrets import FileSecretStore
+from tidemill_supervisor.causes import Causes, cause_subject
 from tidemill_supervisor.domain.transcript import LogBounds
-from tidemill_supervisor.guardian import Guardian
+from tidemill_supervisor.draining import drain_subject, follow_drain
 from tidemill_supervisor.performance import Rules, Tools
-from tidemill_supervisor.processes import ProcessScripts
+from tidemill_supervisor.ports import Scripts
 from tidemill_supervisor.reporting import Reporter
-from tidemill_supervisor.settings import Settings
+from tidemill_supervisor.runners import open_scripts
+from tidemill_supervisor.settings import Runner, Settings
 from tidemill_supervisor.stores import open_stores
 from tidemill_supervisor.worker import Identity, Worker
 from tidemill_supervisor.workspace import own_directory, remove_abandoned
@@ -36,12 +38,16 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     """A Worker with all that it needs; closed in reverse."""
     mark = secrets.token_hex(16)
     async with contextlib.AsyncExitStack() as stack:
-        directory = stack.enter_context(own_directory(settings.workspace_dir, settings.worker_id))
-        guardian = stack.enter_context(contextlib.closing(Guardian(mark)))
+        is_shared = settings.runner is Runner.CONTAINER
+        directory = stack.enter_context(own_directory(settings.workspace_dir, settings.worker_id, is_shared=is_shared))
+        causes = Causes(cause_subject(ServiceName(settings.service), WorkerId(settings.worker_id)))
+        scripts = stack.enter_context(open_scripts(settings, directory, mark, causes.first))
         bus = await stack.enter_async_context(open_bus(settings.bus, name=f"worker-{settings.worker_id}"))
+        if is_shared:
+            await stack.enter_async_context(background(stop=lambda: None, causes=causes.follow(bus.live)))
         sweeping = asyncio.create_task(asyncio.to_thread(remove_abandoned, settings.workspace_dir))
         stack.push_async_callback(asyncio.wait, {sweeping})
-        yield Worker(
+        worker = Worker(
             bus,
             FileSecretStore(settings.secrets_dir),
             await stack.enter_async_context(open_stores()),
@@ -52,19 +58,23 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
                 node=settings.node_name,
                 directory=directory,
             ),
-            tools_of(settings, bus, guardian),
+            tools_of(settings, bus, scripts),
             slots=settings.slots,
             drain_timeout=settings.drain_timeout,
             definition_timeout=settings.definition_timeout,
         )
+        subject = drain_subject(ServiceName(settings.service), WorkerId(settings.worker_id))
+        draining = follow_drain(bus.live, subject, worker.finish)
+        await stack.enter_async_context(background(stop=worker.stop, draining=draining))
+        yield worker
 
 
-def tools_of(settings: Settings, bus: Bus, guardian: Guardian) -> Tools:
+def tools_of(settings: Settings, bus: Bus, scripts: Scripts) -> Tools:
     """What Attempts work with."""
     return Tools(
         bus_log=bus.log,
         reporter=Reporter(bus.log, bus.live),
-        scripts=ProcessScripts(guardian),
+        scripts=scripts,
         clock=lambda: datetime.now(UTC),
         jitter=random.random,
         rules=rules_of(settings),

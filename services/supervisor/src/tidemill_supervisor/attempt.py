@@ -196,7 +196,7 @@ class Attempt:
             return Outcome(reason=Reason.WORKER_LOST, message=message, permanent=True)
         return None
 
-    async def _perform(self) -> Outcome:
+    async def _perform(self) -> Outcome | None:
         """Run it, and say meanwhile that it has started."""
         rules = self._tools.rules
         performance = Performance(

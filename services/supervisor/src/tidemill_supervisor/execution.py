@@ -14,7 +14,7 @@ from typing import Final
 from tidemill_common.contracts.invocation import Reason
 from tidemill_supervisor.domain.environment import Place
 from tidemill_supervisor.domain.outcome import Ended, Outcome, classify
-from tidemill_supervisor.ports import Command, Running, Scripts, Sink, StartError
+from tidemill_supervisor.ports import Command, ContainerEndedError, Running, Scripts, Sink, StartError
 from tidemill_supervisor.workspace import is_disk_full, used_bytes
 
 _SCAN_SHARE: Final = 20
@@ -53,6 +53,8 @@ async def execute(scripts: Scripts, command: Command, place: Place, limits: Limi
         if stopped_for is not None:
             await stop_script(running, limits.grace)
         status = await running.wait()
+    except StartError as error:
+        return Outcome(reason=Reason.START_FAILED, message=str(error))
     except asyncio.CancelledError:
         await stop_script(running, limits.grace)
         raise
@@ -106,7 +108,7 @@ async def grown_beyond(workspace: Path, limit: int, interval: timedelta) -> None
 async def stop_script(running: Running, grace: timedelta) -> None:
     """SIGTERM, and SIGKILL when that does not help in time."""
     running.signal(signal.SIGTERM)
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TimeoutError, StartError, ContainerEndedError):
         async with asyncio.timeout(grace.total_seconds()):
             await running.wait()
     running.signal(signal.SIGKILL)

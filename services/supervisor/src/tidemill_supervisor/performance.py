@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
+
 from tidemill_common.bus import Log
 from tidemill_common.contracts.event import ArtifactRef
 from tidemill_common.contracts.invocation import DIRECT_TRIGGER, Invocation, Reason
@@ -21,10 +23,12 @@ from tidemill_supervisor.domain.transcript import LogBounds
 from tidemill_supervisor.execution import Limits, time_limit
 from tidemill_supervisor.handling import Handling
 from tidemill_supervisor.logs import LogShipper
-from tidemill_supervisor.ports import Clock, Jitter, Scripts
+from tidemill_supervisor.ports import Clock, ContainerEndedError, Jitter, NoContainerError, Scripts
 from tidemill_supervisor.reporting import Reporter
 from tidemill_supervisor.results import Result, Results
 from tidemill_supervisor.staging import StagingError, check_outputs, find_outputs, stage_in, stage_out, staging_error
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +71,17 @@ class Performance:
     tools: Tools
     handling: Handling
 
-    async def outcome(self) -> Outcome:
-        """Stage in, run, stage out; every failure of these is an outcome."""
+    async def outcome(self) -> Outcome | None:
+        """Stage in, run, stage out; every failure of these is an outcome. None: there is nothing to run it in."""
         try:
             return await self._carry_out()
         except StagingError as error:
             return replace(error.outcome, log_tail=self.shipper.transcript.tail)
+        except ContainerEndedError as error:
+            return Outcome(reason=error.reason, message=str(error), log_tail=self.shipper.transcript.tail)
+        except NoContainerError as error:
+            log.warning("attempt given up", invocation_id=self.invocation.id, error=str(error))
+            return None
         except OSError as error:
             return Outcome(reason=Reason.START_FAILED, message=f"workspace: {error}")
 

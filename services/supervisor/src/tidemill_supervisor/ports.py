@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from tidemill_common.contracts.invocation import Reason
 from tidemill_common.errors import TidemillError
 from tidemill_common.storage import ObjectStore
 from tidemill_supervisor.domain.environment import Place
@@ -25,12 +26,25 @@ class StartError(TidemillError):
     """A script could not be started; says why."""
 
 
+class ContainerEndedError(TidemillError):
+    """The user's container ended while a script ran there; says why, in the words of what ran it."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NoContainerError(TidemillError):
+    """The user's container is gone, so nothing was started: another Worker shall have the Invocation."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """What to run, where, with which environment."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
+    """Beside what the script sees anyway: `DEFAULTS` of `domain.environment`, or what its image sets."""
     directory: Path
     file_limit_bytes: int | None = None
     """No file that it writes may grow beyond this; None: no limit."""
@@ -42,7 +56,12 @@ class Running(Protocol):
     """A script that was started, with all processes that it started itself."""
 
     async def wait(self) -> int:
-        """Its exit code, negative: the signal that ended it. Its children may still run."""
+        """Its exit code, negative: the signal that ended it. Its children may still run.
+
+        Raises:
+            StartError: As `Scripts.start`, where that is known only later.
+            ContainerEndedError: It ended with its container.
+        """
         ...
 
     def signal(self, number: signal.Signals) -> None:
@@ -57,11 +76,24 @@ class Running(Protocol):
 class Scripts(Protocol):
     """Runs scripts."""
 
+    async def ready(self) -> None:
+        """Return when scripts can be started; before that nothing is leased.
+
+        Raises:
+            UnavailableError: That took too long.
+        """
+        ...
+
+    async def over(self) -> str:
+        """Wait until no script can be started any more, so that the Worker has to end; says why."""
+        ...
+
     def start(self, command: Command, place: Place, sink: Sink) -> Running:
         """Start one, its output going to `sink`.
 
         Raises:
             StartError: There is no such interpreter, or the environment is too large, or the system has no room.
+            NoContainerError: It is `over`.
         """
         ...
 
@@ -70,7 +102,7 @@ class Scripts(Protocol):
         ...
 
     async def wipe(self, workspace: Path) -> None:
-        """Remove a workspace with all that is in it, whoever user code ran as."""
+        """Remove a workspace with all that is in it, whoever user code ran as. One that resists makes it `over`."""
         ...
 
 

@@ -19,7 +19,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from tidemill_supervisor.domain.environment import WORKSPACE, Place
+from tidemill_supervisor.domain.environment import DEFAULTS, WORKSPACE, Place
 from tidemill_supervisor.guardian import Guardian
 from tidemill_supervisor.ports import Command, Sink, StartError
 from tidemill_supervisor.workspace import remove_tree
@@ -61,7 +61,7 @@ class ProcessScripts:
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
-                env=dict(command.environment),
+                env={**DEFAULTS, **command.environment},
                 cwd=command.directory,
                 start_new_session=True,
                 close_fds=True,
@@ -76,6 +76,14 @@ class ProcessScripts:
         self._running[process.pid] = script
         self._guardian.watch(process.pid)
         return script
+
+    async def ready(self) -> None:
+        """See the port: at once."""
+
+    async def over(self) -> str:
+        """See the port: never."""
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
 
     def memory_kills(self) -> int:
         """See the port."""
@@ -192,7 +200,7 @@ def _check_interpreter(command: Command) -> None:
     program = command.arguments[1] if len(command.arguments) > 2 else ""
     if Path(command.arguments[0]).name != "env" or not program or program.startswith("-") or "=" in program:
         return
-    if shutil.which(program.split()[0], path=command.environment.get("PATH")) is None:
+    if shutil.which(program.split()[0], path=command.environment.get("PATH", DEFAULTS["PATH"])) is None:
         raise StartError(f"start {program}: no such program on PATH")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -12,6 +13,15 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tidemill_common.settings import BusSettings, Group, TelemetrySettings
+
+
+class Runner(StrEnum):
+    """Where user code runs."""
+
+    PROCESS = "process"
+    """As processes of this machine."""
+    CONTAINER = "container"
+    """In the user's container, whose runner shares the worker directory."""
 
 
 class LogSettings(Group):
@@ -44,6 +54,10 @@ class Settings(BaseSettings):
     bus: BusSettings = BusSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     logs: LogSettings = LogSettings()
+    runner: Runner = Runner.PROCESS
+    runner_timeout: timedelta | None = None
+    """How long to wait for the user's container; None: for ever, as its image may still be pulled, and whoever started
+    it sees what goes wrong with that. Nothing is leased before."""
     slots: int | None = Field(default=None, ge=1, le=256)
     """Invocations at a time; None: as the Service says."""
     drain_timeout: timedelta = timedelta(seconds=20)

@@ -68,6 +68,7 @@ class Worker:
         self._drain_timeout = drain_timeout
         self._definition_timeout = definition_timeout
         self._stopping = asyncio.Event()
+        self._finishing = asyncio.Event()
         self._removed = False
         self._running: dict[asyncio.Task[None], InvocationId] = {}
         self._attempts: dict[InvocationId, Attempt] = {}
@@ -78,13 +79,22 @@ class Worker:
         """Drain: lease no more, finish what runs within the drain time, give back the rest."""
         self._stopping.set()
 
+    def finish(self) -> None:
+        """Lease no more, and end when what runs has finished, however long that takes."""
+        self._finishing.set()
+
     async def run(self) -> None:
         """Work until stopped, until the Service is removed, or until `reuse` is used up.
 
         Raises:
             UnavailableError: There is no such Service.
         """
-        async with background(stop=self.stop, definitions=self._definitions.follow(), cancels=self._cancels.follow()):
+        async with background(
+            stop=self.stop,
+            definitions=self._definitions.follow(),
+            cancels=self._cancels.follow(),
+            scripts=self._watch_scripts(),
+        ):
             definition = await self._beginning()
             if definition is not None:
                 await self._work(definition)
@@ -102,7 +112,11 @@ class Worker:
     async def _read_first(self) -> Definition:
         definition = await self._definitions.at_least(0, self._definition_timeout)
         await self._cancels.caught_up()
+        await self._tools.scripts.ready()
         return definition
+
+    async def _watch_scripts(self) -> None:
+        log.warning("worker can take no more", reason=await self._tools.scripts.over())
 
     async def _work(self, definition: Definition) -> None:
         reuse = definition.service.reuse
@@ -212,15 +226,15 @@ class Worker:
 
     @contextlib.asynccontextmanager
     async def _stopped_when_asked(self, leases: Leases) -> AsyncIterator[None]:
-        async def stop_leasing() -> None:
-            await self._stopping.wait()
+        async def stop_leasing(asked: asyncio.Event) -> None:
+            await asked.wait()
             leases.stop()
 
-        task = asyncio.create_task(stop_leasing())
+        tasks = [asyncio.create_task(stop_leasing(asked)) for asked in (self._stopping, self._finishing)]
         try:
             yield
         finally:
-            await _cancelled(task)
+            await _cancelled(*tasks)
 
 
 async def _cancelled(*tasks: asyncio.Task[object] | asyncio.Task[None]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tidemill_common.errors import ConflictError
+from tidemill_common.runner import ENDED
 from tidemill_supervisor.domain.environment import Place
 
 _LOCK: Final = ".lock"
@@ -23,22 +24,36 @@ _FULL_BELOW_BYTES: Final = 1024**2
 
 
 @contextlib.contextmanager
-def own_directory(base: Path, worker: str) -> Iterator[Path]:
+def own_directory(base: Path, worker: str, *, is_shared: bool = False) -> Iterator[Path]:
     """The directory of this Worker, empty and locked; removed at the end.
+
+    Args:
+        is_shared: The user's container sees it as well. It is found by any user there, and stays at the end, empty but
+            for the mark by which a container that comes too late knows that nobody waits for it.
 
     Raises:
         ConflictError: A Worker of this id runs already.
     """
-    directory = base / worker
+    directory = base.resolve() / worker  # user code could lay links later
     descriptor = _locked(directory)
     try:
-        for left in directory.iterdir():
-            if left.name != _LOCK:
-                remove_tree(left)
+        _empty(directory)
+        if is_shared:
+            directory.chmod(0o755)
         yield directory
     finally:
-        remove_tree(directory)
+        if is_shared:
+            _empty(directory)
+            (directory / ENDED).touch()
+        else:
+            remove_tree(directory)
         os.close(descriptor)
+
+
+def _empty(directory: Path) -> None:
+    for left in directory.iterdir():
+        if left.name != _LOCK:
+            remove_tree(left)
 
 
 def _locked(directory: Path) -> int:
@@ -85,10 +100,10 @@ def furnish(place: Place, *, script: str, event: bytes) -> None:
         OSError: The disk is full, or not ours.
     """
     for directory in (place.root, place.input, place.output, place.tmp):
-        directory.mkdir(mode=0o700)
+        directory.mkdir(mode=0o777)  # the umask decides: user code in a container may run as any user
     place.event_file.write_bytes(event)
     place.script.write_text(script, encoding="utf-8", errors="surrogateescape")
-    place.script.chmod(0o700)
+    place.script.chmod(0o755)
 
 
 def remove_tree(directory: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from tidemill_common.runner.protocol import (
     ANSWERS,
     COMMANDS,
+    ENDED,
     FOLDER,
     Answer,
     Cleared,
@@ -33,6 +34,7 @@ from tidemill_common.runner.script import script_file
 __all__ = [
     "ANSWERS",
     "COMMANDS",
+    "ENDED",
     "FOLDER",
     "LOOP",
     "Answer",

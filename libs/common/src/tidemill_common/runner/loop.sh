@@ -49,6 +49,7 @@ _tidemill_refuse() {
 }
 
 _tidemill_begin() { # in a process of its own: becomes the script
+  # `exec` failed; bash does not get here, so there it looks like the script's own exit code 126
   trap 'echo "failed $_tidemill_id start $_tidemill_program: cannot be executed" >"$_tidemill_dir/answers"' EXIT
   trap - HUP INT QUIT TERM USR1 USR2 PIPE ALRM
   ulimit -c 0 2>/dev/null
@@ -129,11 +130,16 @@ _tidemill_clear() { # kill all that script $1 (process id $2, workspace $3) left
 } 2>/dev/null
 
 trap 'exit 0' TERM INT
-until [ -p "$_tidemill_dir/answers" ]; do _tidemill_pause; done
+trap 'exit 0' EXIT # the supervisor may end while we come
+until [ -p "$_tidemill_dir/answers" ]; do
+  if [ -e "$_tidemill_root/ended" ]; then exit 0; fi
+  _tidemill_pause
+done
 exec 3<"$_tidemill_dir/commands" 4>"$_tidemill_dir/answers"
 # From here on the supervisor says when to end, by closing its end; PIPE: it is gone, and the next read says so.
 trap '' HUP INT QUIT TERM USR1 USR2 PIPE ALRM
 _tidemill_count_kills
+trap - EXIT
 echo "ready 1 $_tidemill_kills" >&4
 
 while read -r _tidemill_verb _tidemill_id _tidemill_a _tidemill_b _tidemill_c <&3; do

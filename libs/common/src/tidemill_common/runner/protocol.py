@@ -18,6 +18,8 @@ COMMANDS: Final = "commands"
 """The FIFO that the supervisor writes."""
 ANSWERS: Final = "answers"
 """The FIFO that the runner writes."""
+ENDED: Final = "ended"
+"""A file in the worker directory: the supervisor is gone, and a runner that was not there yet need not wait."""
 
 _LINE_BYTES: Final = 4096
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

@@ -14,6 +14,8 @@ from tidemill_supervisor.domain.events import Recognised
 EVENT_LIMIT_BYTES: Final = 100 * 1024
 """Linux refuses one variable of 128 KiB or more (MAX_ARG_STRLEN); larger Events are in EVENT_FILE_PATH only."""
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULTS: Final = {"PATH": PATH, "LANG": "C.UTF-8"}
+"""What a script sees unless the user, or the image that it runs in, says otherwise."""
 WORKSPACE: Final = "TIDEMILL_WORKSPACE"
 """Names the workspace of a script that runs for several Invocations; others are named by their Attempt."""
 TOKEN: Final = "OSCAR_SERVICE_TOKEN"  # noqa: S105 - a variable's name, no value
@@ -102,8 +104,7 @@ def service_environment(
 
 
 def _chosen(service: Service, secrets: Mapping[str, str], place: Place) -> dict[str, str]:
-    defaults = {"PATH": PATH, "HOME": str(place.root), "LANG": "C.UTF-8", "TMPDIR": str(place.tmp)}
-    return {**defaults, **service.variables, **secrets}
+    return {"HOME": str(place.root), "TMPDIR": str(place.tmp), **service.variables, **secrets}
 
 
 def _of_service(service: Service, secrets: Mapping[str, str], place: Place) -> dict[str, str]:

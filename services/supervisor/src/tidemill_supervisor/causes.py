@@ -1,0 +1,61 @@
+"""Why the user's container ended, as the scheduler tells it: `live.cause.<service>.<worker>` (docs/internals.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from tidemill_common.bus import Live
+from tidemill_common.contracts.contract import ServiceName, WorkerId, subject_token
+from tidemill_common.contracts.invocation import Reason
+from tidemill_supervisor.ports import ContainerEndedError
+
+log = structlog.get_logger()
+
+WAIT: Final = timedelta(seconds=5)
+"""The cluster knows within this time; an Attempt's end is not held up for longer."""
+_REASONS: Final = {"OOMKilled": Reason.OUT_OF_MEMORY, "Evicted": Reason.EVICTED}
+_UNKNOWN: Final = ContainerEndedError(Reason.CONTAINER_ENDED, "the user's container ended; nobody said why")
+
+
+def cause_subject(service: ServiceName, worker: WorkerId) -> str:
+    """Where one Worker is told."""
+    return f"live.cause.{subject_token(service)}.{subject_token(worker)}"
+
+
+class Causes:
+    """Listens from the start, for a cause may be told before its effect is seen."""
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+        self._told: asyncio.Future[ContainerEndedError] = asyncio.get_running_loop().create_future()
+
+    async def follow(self, live: Live) -> None:
+        """Listen, for ever."""
+        async with live.subscribe(self._subject) as told:
+            async for _, body in told:
+                if not self._told.done() and (cause := ended_by(body)) is not None:
+                    self._told.set_result(cause)
+
+    async def first(self, timeout: timedelta = WAIT) -> ContainerEndedError:
+        """What was told, after waiting a little for it."""
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                return await asyncio.shield(self._told)
+        except TimeoutError:
+            return _UNKNOWN
+
+
+def ended_by(body: bytes) -> ContainerEndedError | None:
+    """The cause in a message; None: it is no such message."""
+    try:
+        cause = json.loads(body)
+        word, message = str(cause["reason"]), str(cause.get("message") or "")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        log.warning("a cause was not understood")
+        return None
+    return ContainerEndedError(_REASONS.get(word, Reason.CONTAINER_ENDED), f"{word}: {message}" if message else word)
