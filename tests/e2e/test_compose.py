@@ -1,0 +1,106 @@
+"""docker-compose.yml on a real daemon: the whole platform as its user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scenarios import SCENARIOS, Scenario, Target
+from tests.testbed.docker import DockerHost
+from tests.testbed.images.stack import COMPONENTS, SERVERS, Stack, build, stack
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
+_BUILT = ("nats", "seaweedfs", "postgresql", *COMPONENTS)
+_TRY_TO_WRITE = """
+try:
+    open({path!r}, "w")
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.fixture(scope="module")
+def running(docker_host: DockerHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack, once for this module."""
+    if docker_host.network == "none":
+        pytest.skip("this machine cannot have bridges")
+    build(*_BUILT, docker_host=docker_host.address)
+    with stack(tmp_path_factory.mktemp("compose"), docker_host=docker_host.address) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def target(running: Stack) -> Target:
+    """The platform as a scenario sees it."""
+    store = json.loads(running.secret("platform.json"))["providers"]["minio.default"]
+    return Target(
+        endpoint=f"http://127.0.0.1:{running.gateway_port}",
+        username="oscar",
+        password=running.secret("admin-password"),
+        s3_endpoint=f"http://127.0.0.1:{running.store_port}",
+        s3_access_key=store["access_key"],
+        s3_secret_key=store["secret_key"],
+        isolates=False,
+    )
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_scenario(target: Target, scenario: Scenario) -> None:
+    scenario(target, "compose")
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_component_is_not_root_and_cannot_change_its_image(running: Stack, component: str) -> None:
+    found = running.inspect(component)
+    assert found["Config"]["User"] == "10001:10001"
+    assert _capabilities(found["State"]["Pid"]) == 0
+    for path in ("/x", "/opt/tidemill/x", "/etc/x"):
+        said = running.run("exec", "-T", component, "python", "-c", _TRY_TO_WRITE.format(path=path))
+        assert said.strip() == "Read-only file system"
+
+
+@pytest.mark.parametrize("component", [*COMPONENTS, *SERVERS])
+def test_nothing_in_the_stack_can_gain_privileges(running: Stack, component: str) -> None:
+    assert running.inspect(component)["HostConfig"]["SecurityOpt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("component", [*COMPONENTS, "nats", "store"])
+def test_work_goes_on_after_a_kill(running: Stack, target: Target, component: str) -> None:
+    before = running.inspect(component)
+    os.kill(before["State"]["Pid"], signal.SIGKILL)
+    target.wait(lambda: _came_back(running, component, before), f"{component} is healthy again")
+    _scenario("a_file_becomes_a_result")(target, f"after-{component}")
+
+
+def test_it_stops_in_an_orderly_way(running: Stack) -> None:
+    running.run("stop")
+    codes = {component: running.inspect(component)["State"]["ExitCode"] for component in COMPONENTS}
+    assert codes == dict.fromkeys(COMPONENTS, 0), running.logs()
+
+
+def test_what_was_stored_is_there_after_a_new_start(running: Stack, target: Target) -> None:
+    running.run("up", "--no-build", "--detach", "--wait")
+    ended = [row for row in target.patiently("GET", "/v1/accounts").json()["items"] if row["succeeded"]]
+    assert ended
+    _scenario("a_file_becomes_a_result")(target, "again")
+
+
+def _came_back(running: Stack, component: str, before: dict[str, Any]) -> bool:
+    state = running.inspect(component)["State"]
+    return state["Pid"] not in (0, before["State"]["Pid"]) and state["Health"]["Status"] == "healthy"
+
+
+def _scenario(name: str) -> Scenario:
+    return next(scenario for scenario in SCENARIOS if scenario.__name__ == name)
+
+
+def _capabilities(pid: int) -> int:
+    status = (Path("/proc") / str(pid) / "status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("CapEff:")]
+    return int(line.split()[1], 16)
