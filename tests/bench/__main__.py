@@ -13,6 +13,7 @@ PARTS: Final = (
     "bench_planning",
     "bench_staging",
     "bench_chain",
+    "bench_resident",
     "bench_fairness",
 )
 

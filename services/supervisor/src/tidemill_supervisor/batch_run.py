@@ -54,6 +54,7 @@ class Member:
     left: Left | None = None
     folder: Folder | None = None
     signature: tuple[int, int, int] | None = field(init=False)
+    _is_at_line_start: bool = True
 
     def __post_init__(self) -> None:
         self.signature = _signature(self.assignment.input_file)
@@ -65,13 +66,13 @@ class Member:
 
     def note(self, text: str) -> None:
         """Tell it in the Invocation's log."""
-        if not self.is_gone:
-            self.sink(f"{NOTE}{text}\n".encode())
+        self.write(f"{'' if self._is_at_line_start else chr(10)}{NOTE}{text}\n".encode())
 
     def write(self, chunk: bytes) -> None:
         """What the script writes is in the log of each."""
-        if not self.is_gone:
+        if not self.is_gone and chunk:
             self.sink(chunk)
+            self._is_at_line_start = chunk.endswith(b"\n")
 
     async def input_file(self) -> Path | None:
         """Its input as it was staged in; once more, if an earlier run has changed it.
