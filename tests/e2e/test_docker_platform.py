@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.embedded import Platform, running_platform
 from tests.scenarios import SCENARIOS, Scenario, Target
-from tests.testbed.docker import BUSYBOX, DockerHost
+from tests.scenarios.target import fresh
+from tests.testbed.docker import BUSYBOX, SOMEBODY, DockerHost
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -51,3 +54,163 @@ def target(platform: Platform) -> Target:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_scenario(target: Target, scenario: Scenario) -> None:
     scenario(target, "docker")
+
+
+LOOK = r"""
+walk() {
+  for found in "$1"/* "$1"/.[!.]*; do
+    case $found in /proc | /sys) continue ;; esac
+    if [ -L "$found" ]; then :
+    elif [ -S "$found" ]; then echo "SOCK""ET $found"
+    elif [ -d "$found" ]; then walk "$found"
+    elif [ -f "$found" ]; then echo "FILE $found"; case $found in /bin/busybox | */seen) ;; *) cat "$found" ;; esac
+    fi
+  done
+}
+{
+  env; id; ls -la /dev
+  for process in /proc/[0-9]*; do
+    cat "$process/environ" "$process/cmdline" "$process/mountinfo"; ls -l "$process/fd"
+  done
+  walk ""
+} > "$TMP_OUTPUT_DIR/seen" 2> /dev/null
+"""
+
+
+def secrets_of(platform: Platform) -> set[bytes]:
+    """What user code must never see: keys of the store and the bus, the administrator's password."""
+    found = {platform.connection[name].encode() for name in ("password", "s3_access_key", "s3_secret_key")}
+    for file in (platform.directory / "identities").rglob("*"):
+        if file.is_file():
+            found |= {word for word in re.findall(rb"[\w+/=-]{20,}", file.read_bytes()) if word.strip(b"-")}
+    assert len(found) > 5
+    return found
+
+
+def seen_by_user_code(target: Target, **fields: Any) -> bytes:
+    """Everything that a script can read in its container."""
+    name = fresh("docker", "look")
+    output = {"storage_provider": "minio.default", "path": f"{name}/out"}
+    token = target.apply(name, LOOK, output=[output], **fields)
+    row = target.ended(target.job(name, token, b"the input"))
+    assert row["phase"] == "Succeeded", row
+    seen = target.get(f"{name}/out/seen")
+    assert b"the input" in seen, "it reads what is there"
+    assert b"FILE /etc/passwd" in seen
+    return seen
+
+
+def test_user_code_finds_no_key_and_no_socket(platform: Platform, target: Target) -> None:
+    seen = seen_by_user_code(target)
+
+    assert {secret for secret in secrets_of(platform) if secret in seen} == set()
+    assert b"SOCKET" not in seen
+    assert b"docker.sock" not in seen
+    assert b"TIDEMILL_SUPERVISOR" not in seen
+    assert str(platform.directory / "secrets").encode() not in seen
+
+
+def test_the_search_for_keys_finds_one_that_was_planted(platform: Platform, target: Target) -> None:
+    planted = platform.connection["s3_secret_key"]
+
+    seen = seen_by_user_code(target, environment={"variables": {"PLANTED": planted}})
+
+    assert planted.encode() in seen
+    assert planted.encode() in secrets_of(platform)
+
+
+def test_the_images_own_user_and_variables_hold(target: Target) -> None:
+    name = fresh("docker", "somebody")
+    folder = {"storage_provider": "minio.default", "path": f"{name}/out"}
+    script = 'id; echo "$OF_THE_IMAGE"; echo kept > "$TMP_OUTPUT_DIR/file"; cat "$INPUT_FILE_PATH"; echo x > private\n'
+    token = target.apply(name, script, image=SOMEBODY, output=[folder])
+
+    rows = [target.ended(target.job(name, token, b"read me")) for _ in range(2)]
+
+    assert [row["phase"] for row in rows] == ["Succeeded", "Succeeded"], rows
+    assert "uid=4321" in rows[1]["log_tail"]
+    assert rows[1]["log_tail"].splitlines()[1:] == ["kept", "read me"]
+    assert target.get(f"{name}/out/file") == b"kept\n"
+
+
+def running_worker(target: Target, service: str) -> str:
+    """The Worker that runs the one Invocation of a Service; its container has the same name."""
+
+    def running() -> list[dict[str, Any]]:
+        return [row for row in target.invocations(service) if row["phase"] == "Running"]
+
+    target.wait(running, "it runs", show=lambda: target.invocations(service))
+    return str(running()[0]["worker"])
+
+
+SECOND_TIME = """
+[ "$TIDEMILL_ATTEMPT" = 1 ] && sleep 600
+echo "$TIDEMILL_ATTEMPT" > "$TMP_OUTPUT_DIR/attempt"
+"""
+
+
+def interrupted(target: Target, interrupt: Callable[[str], object]) -> tuple[str, dict[str, Any]]:
+    """(Worker, Invocation) of a Service whose first Attempt was interrupted."""
+    name = fresh("docker", "again")
+    folders = {side: [{"storage_provider": "minio.default", "path": f"{name}/{side}"}] for side in ("input", "output")}
+    target.apply(name, SECOND_TIME, retry={"attempts": 3, "backoff": "0.2s"}, **folders)
+    target.put(f"{name}/input/file", b"x")
+    worker = running_worker(target, name)
+    interrupt(worker)
+    (row,) = target.all_ended(name, 1)
+    assert (row["phase"], row["attempts"]) == ("Succeeded", 2), row
+    assert target.list(f"{name}/output/") == [f"{name}/output/attempt"]
+    assert target.get(f"{name}/output/attempt") == b"2\n"
+    return worker, row
+
+
+@pytest.mark.parametrize("how", [["kill"], ["rm", "-f"]], ids=lambda how: str(how[0]))
+def test_a_container_that_is_killed_costs_one_attempt(target: Target, docker_host: DockerHost, how: list[str]) -> None:
+    worker, row = interrupted(target, lambda worker: docker_host.docker(*how, worker))
+
+    assert row["worker"] != worker
+    target.wait(lambda: worker not in containers(docker_host), "nothing is left of it")
+
+
+def test_a_supervisor_that_is_killed_takes_its_container_along(
+    platform: Platform, target: Target, docker_host: DockerHost
+) -> None:
+    def kill(worker: str) -> None:
+        (process,) = [one for one in platform.workers() if one.environ()["TIDEMILL_SUPERVISOR_WORKER_ID"] == worker]
+        process.kill()
+
+    worker, _ = interrupted(target, kill)
+
+    target.wait(lambda: worker not in containers(docker_host), "its container is removed")
+
+
+def test_killing_the_scheduler_disturbs_nobody(platform: Platform, target: Target) -> None:
+    name = fresh("docker", "calm")
+    token = target.apply(name, "sleep 5; echo done\n")
+    identity = target.job(name, token)
+    worker = running_worker(target, name)
+
+    platform.kill("scheduler")
+
+    row = target.ended(identity)
+    assert (row["phase"], row["attempts"], row["worker"]) == ("Succeeded", 1, worker), row
+    again = target.ended(target.job(name, token))
+    assert (again["phase"], again["worker"]) == ("Succeeded", worker), again
+
+
+def test_a_script_that_needs_more_memory_than_its_image_leaves_the_others_alone(target: Target) -> None:
+    name = fresh("docker", "mixed")
+    script = (
+        'read -r what please < "$INPUT_FILE_PATH"; x=xxxxxxxxxxxxxxxx; while [ "$what" = much ]; do x="$x$x"; done\n'
+    )
+    token = target.apply(name, script, memory="32Mi", retry={"attempts": 1})
+
+    much, little = target.job(name, token, b"much please\n"), target.job(name, token, b"little please\n")
+
+    assert target.ended(much)["reason"] == "out-of-memory"
+    assert target.ended(little)["phase"] == "Succeeded"
+
+
+def containers(host: DockerHost) -> list[str]:
+    """Names of all that are there."""
+    return host.docker("ps", "-a", "--format", "{{.Names}}").split()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from tests.integration.scheduler.running import Platform, is_alive, platform, terminate, until, url_of
 from tests.servers import nats_server
-from tests.testbed.docker import BUSYBOX, DockerHost
+from tests.testbed.docker import BUSYBOX, DockerHost, docker_host
 from tidemill_common.contracts.service import Synchronous
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
@@ -208,3 +210,37 @@ async def test_a_daemon_that_does_not_answer_is_tried_again(world: Platform, set
 
 async def _is_empty(world: Platform, service: str) -> bool:
     return await world.ready(service) == 0
+
+
+async def test_workers_go_on_while_docker_restarts(
+    world: Platform, settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with docker_host(tmp_path_factory.mktemp("own"), private=True, options="--live-restore") as host:
+        await world.define("hold", image=BUSYBOX, cpu="0.5")
+        await world.submit("hold")
+        world.start(behaviour="hold", **{**settings, "docker__host": host.address})
+        name, pid = await one_worker(world, host, "hold")
+        inside = host.docker("inspect", "-f", "{{.State.Pid}}", name)
+
+        daemon = host.pid()
+        os.kill(daemon, signal.SIGTERM)
+        await asyncio.to_thread(wait_until_gone, daemon)
+        await world.define("meanwhile", image=BUSYBOX, cpu="0.5")
+        await world.submit("meanwhile")
+        await until(lambda: degraded(world, "meanwhile"), "a start is refused and tried again")
+        assert world.workers("hold") == {name: pid}
+        await asyncio.to_thread(host.start)
+
+        await until(lambda: world.workers("meanwhile"), "it starts when Docker is back", seconds=60)
+        assert world.workers("hold") == {name: pid}
+        assert host.docker("inspect", "-f", "{{.State.Pid}}", name) == inside
+        world.release()
+        await until(lambda: _is_empty(world, "hold"), "its work is finished")
+        await world.define("hold", image=BUSYBOX, revision=2, removed=True)
+        await world.define("meanwhile", image=BUSYBOX, revision=2, removed=True)
+        await until(lambda: not ours(host, world.directory), "all containers are removed")
+
+
+def wait_until_gone(pid: int) -> None:
+    while is_alive(pid):
+        time.sleep(0.05)

@@ -10,4 +10,4 @@ kill "$P" 2>/dev/null || true
 i=0
 while kill -0 "$P" 2>/dev/null && [ "$i" -lt 150 ]; do i=$((i + 1)); sleep 0.1; done
 kill -9 "$P" 2>/dev/null || true
-umount "$S/exec/netns/default" 2>/dev/null || true
+umount "$S/exec/netns/default" "$S/root" 2>/dev/null || true
