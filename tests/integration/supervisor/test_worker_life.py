@@ -91,8 +91,10 @@ async def test_slots_run_at_the_same_time_and_are_told(around: Platform) -> None
             assert (await around.ended(invocation.id)).change is Change.SUCCEEDED
         async with asyncio.timeout(20):
             async for _, body in told:
-                if json.loads(body) == {"busy": 3, "slots": 3}:
+                report = json.loads(body)
+                if (report["busy"], report["slots"], len(report["invocations"])) == (3, 3, 3):
                     break
+        assert all(told.keys() == {"id", "attempt", "revision"} for told in report["invocations"])
 
 
 async def test_without_definition_or_bus_a_worker_says_that_a_dependency_is_missing(around: Platform) -> None:

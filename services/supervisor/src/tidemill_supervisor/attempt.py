@@ -81,6 +81,11 @@ class Attempt:
             clock=tools.clock,
         )
 
+    @property
+    def execution(self) -> Execution:
+        """What it executes."""
+        return self._execution
+
     async def run(self) -> None:
         """Take the Lease from its start to its answer; its workspace is gone afterwards."""
         keeper = asyncio.create_task(self._keep_lease())

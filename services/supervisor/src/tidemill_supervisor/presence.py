@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -14,10 +15,12 @@ import structlog
 from tidemill_common.bus import Live
 from tidemill_common.contracts.contract import ServiceName, WorkerId, subject_token
 from tidemill_common.errors import TidemillError
+from tidemill_supervisor.reporting import Execution
 
 log = structlog.get_logger()
 
 INTERVAL: Final = timedelta(seconds=5)
+_TOLD: Final = 256
 
 
 def presence_subject(service: ServiceName, worker: WorkerId) -> str:
@@ -26,26 +29,46 @@ def presence_subject(service: ServiceName, worker: WorkerId) -> str:
 
 
 class Presence:
-    """Publishes `{"busy": n, "slots": n}`; several changes at once are told once."""
+    """Publishes `{"busy": n, "slots": n, "invocations": [{"id", "attempt", "revision"}]}`, several changes at once.
 
-    def __init__(self, live: Live, subject: str, *, slots: int, busy: Callable[[], int]) -> None:
+    Args:
+        running: What it holds; at most 256 are told, so that its scheduler can say what it ran if it vanishes.
+    """
+
+    def __init__(
+        self,
+        live: Live,
+        subject: str,
+        *,
+        slots: int,
+        busy: Callable[[], int],
+        running: Callable[[], Iterable[Execution]],
+    ) -> None:
         self._live = live
         self._subject = subject
         self._slots = slots
         self._busy = busy
+        self._running = running
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
         """Tell it soon."""
         self._changed.set()
 
+    def report(self) -> bytes:
+        """What is told."""
+        invocations = [
+            {"id": execution.invocation.id, "attempt": execution.attempt, "revision": execution.revision}
+            for execution in islice(self._running(), _TOLD)
+        ]
+        return json.dumps({"busy": self._busy(), "slots": self._slots, "invocations": invocations}).encode()
+
     async def tell(self) -> None:
         """Publish, for ever."""
         while True:
             self._changed.clear()
-            body = json.dumps({"busy": self._busy(), "slots": self._slots}).encode()
             try:
-                await self._live.publish(self._subject, body)
+                await self._live.publish(self._subject, self.report())
             except TidemillError as error:
                 log.warning("presence not told", error=str(error))
             with contextlib.suppress(TimeoutError):

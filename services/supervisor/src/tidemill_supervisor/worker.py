@@ -122,7 +122,13 @@ class Worker:
         reuse = definition.service.reuse
         slots = min(self._slots or definition.service.slots, reuse or 256)
         subject = presence_subject(self._identity.service, self._identity.worker)
-        presence = Presence(self._bus.live, subject, slots=slots, busy=lambda: min(len(self._running), slots))
+        presence = Presence(
+            self._bus.live,
+            subject,
+            slots=slots,
+            busy=lambda: min(len(self._running), slots),
+            running=lambda: (attempt.execution for attempt in self._attempts.values()),
+        )
         async with (
             self._provided(definition, slots) as provision,
             self._bus.queue.leases(self._identity.service, slots=slots) as leases,
