@@ -159,7 +159,7 @@ class Worker:
 
         changed()
         async for lease in leases:
-            task = asyncio.create_task(self._handle(lease, provision))
+            task = asyncio.create_task(self._handle(lease, provision, presence))
             self._running[task] = lease.invocation.id
             task.add_done_callback(self._running.pop)
             task.add_done_callback(changed)
@@ -169,7 +169,7 @@ class Worker:
                 leases.stop()
         provision.hurry()
 
-    async def _handle(self, lease: Lease, provision: Provision) -> None:
+    async def _handle(self, lease: Lease, provision: Provision, presence: Presence) -> None:
         invocation = lease.invocation
         definition = await self._definitions.at_least(invocation.revision, _REVISION_WAIT)
         handling, place = provision.choose(lease, definition)
@@ -189,6 +189,7 @@ class Worker:
             handling=handling,
         )
         self._attempts[invocation.id] = attempt
+        presence.changed()
         try:
             await attempt.run()
         finally:
