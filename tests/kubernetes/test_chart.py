@@ -69,7 +69,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=VALUE_SETS.values(), ids=VALUE_SETS.keys())
+@pytest.fixture(scope="module", params=VALUE_SETS.values(), ids=list(VALUE_SETS))
 def objects(request: pytest.FixtureRequest, helm: str) -> list[dict[str, Any]]:
     return rendered(helm, **request.param)
 
