@@ -129,7 +129,9 @@ class Hot:
     app: ASGIApp = field(init=False)
 
     def __post_init__(self) -> None:
-        self.replies = Replies(SilentLive(), "gw1", limit=self.settings.waiting)
+        self.replies = Replies(
+            SilentLive(), "gw1", limit=self.settings.waiting, service_limit=self.settings.waiting_per_service
+        )
         routes = CallRoutes(
             services=OneService(),
             calls=Calls(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from tidemill_common.contracts.invocation import (
     Reason,
     invocation_id,
 )
+from tidemill_common.errors import ThrottledError
 from tidemill_gateway.domain.fold import InvocationRow
 from tidemill_gateway.settings import Calls as CallSettings
 
@@ -110,7 +111,7 @@ async def test_every_method_of_the_watchdog_calls(method: str) -> None:
     assert (await hot.call("/run/thumb", method=method)).status == 200
 
 
-async def test_too_many_waiting_callers_are_503() -> None:
+async def test_too_many_waiting_callers_of_the_gateway_are_429() -> None:
     hot = Hot(settings=CallSettings(waiting=1))
     gone = asyncio.Event()
 
@@ -123,7 +124,32 @@ async def test_too_many_waiting_callers_are_503() -> None:
     answer = await second()
     gone.set()
     await first
-    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+
+
+async def test_too_many_waiting_callers_of_a_service_are_429_until_one_is_answered() -> None:
+    hot = Hot(settings=CallSettings(waiting_per_service=2))
+    gone = asyncio.Event()
+    first = [asyncio.create_task(hot.call("/run/thumb", body, disconnect=gone)) for body in (b"x", b"y")]
+    while len(hot.log.events) < 2:
+        await asyncio.sleep(0)
+    answer = await hot.call("/run/thumb", b"z")
+    assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+    assert len(hot.log.events) == 2
+    gone.set()
+    await asyncio.gather(*first)
+    answering(hot, Change.SUCCEEDED, result=b"ok")
+    assert (await hot.call("/run/thumb", b"z")).status == 200
+
+
+async def test_a_full_bus_is_503_with_retry_after() -> None:
+    hot = Hot()
+    hot.log.failure = ThrottledError("full", retry_after=timedelta(seconds=7))
+    answer = await hot.call("/run/thumb", b"x")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "7")
+    hot.log.failure = None
+    answering(hot, Change.SUCCEEDED, result=b"ok")
+    assert (await hot.call("/run/thumb", b"x")).status == 200
 
 
 async def test_a_repeated_call_is_answered_from_what_became_of_the_first() -> None:

@@ -124,7 +124,9 @@ class Opened:
 def assemble(settings: Settings, opened: Opened, stopping: asyncio.Event) -> Dependencies:
     """Everything that is built on what is open; no I/O."""
     bus, engine = opened.bus, opened.engine
-    replies = Replies(bus.live, fresh_id(), limit=settings.calls.waiting)
+    replies = Replies(
+        bus.live, fresh_id(), limit=settings.calls.waiting, service_limit=settings.calls.waiting_per_service
+    )
     changes = Changes(replies.settle)
     payloads = StoredPayloads(opened.store, settings.system_bucket)
     return Dependencies(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,12 +29,18 @@ def fresh_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
+class TooManyCallsError(ThrottledError):
+    """As many callers wait as may; says of what."""
+
+
 class Replies:
     """Those who wait for an Invocation's end in this process, found by its id."""
 
-    def __init__(self, live: Live, gateway_id: str, *, limit: int) -> None:
+    def __init__(self, live: Live, gateway_id: str, *, limit: int, service_limit: int | None = None) -> None:
         self._live = live
         self._limit = limit
+        self._service_limit = limit if service_limit is None else service_limit
+        self._of_service: Counter[str] = Counter()
         self._waiting: dict[InvocationId, set[asyncio.Future[InvocationChanged]]] = {}
         self._prefix = f"live.reply.{gateway_id}"
 
@@ -42,24 +49,36 @@ class Replies:
         return f"{self._prefix}.{invocation}"
 
     @contextmanager
-    def expect(self, invocation: InvocationId) -> Iterator[asyncio.Future[InvocationChanged]]:
+    def expect(self, invocation: InvocationId, service: str = "") -> Iterator[asyncio.Future[InvocationChanged]]:
         """A future of the Invocation's terminal record.
 
         Raises:
-            ThrottledError: Too many wait already.
+            TooManyCallsError: Too many wait already, of this Service or of all.
         """
-        if len(self._waiting) >= self._limit:
-            raise ThrottledError("too many callers wait for an answer", retry_after=timedelta(seconds=1))
+        self._check(service)
+        self._of_service[service] += 1
         future: asyncio.Future[InvocationChanged] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(invocation, set())
         waiting.add(future)
         try:
             yield future
         finally:
+            self._of_service[service] -= 1
+            if not self._of_service[service]:
+                del self._of_service[service]
             future.cancel()
             waiting.discard(future)
             if not waiting:
                 self._waiting.pop(invocation, None)
+
+    def _check(self, service: str) -> None:
+        for waiting, limit, what in (
+            (self._of_service[service], self._service_limit, f"service {service}"),
+            (len(self._waiting), self._limit, "this gateway"),
+        ):
+            if waiting >= limit:
+                said = f"{what} has {waiting} callers that wait for an answer"
+                raise TooManyCallsError(said, retry_after=timedelta(seconds=1))
 
     def settle(self, record: InvocationChanged) -> None:
         """Tell whoever waits; from the Worker's live reply and from LIFECYCLE, whichever is first."""

@@ -27,6 +27,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     TOO_LARGE = "too-large"
     FAILED = "failed"
+    THROTTLED = "throttled"
     UNAVAILABLE = "unavailable"
     TIMEOUT = "timeout"
     DISCONNECTED = "disconnected"

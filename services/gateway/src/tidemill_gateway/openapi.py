@@ -88,6 +88,7 @@ def _run() -> dict[str, Any]:
     ends = {
         "200": {"description": "The script's answer", "headers": _NAMED, "content": _BYTES},
         "408": {"description": "The Service's own time limit", "headers": _NAMED, "content": _BYTES},
+        "429": {"description": "Too many callers wait already: again after `Retry-After` seconds"},
         "500": {"description": "The script failed; its output", "headers": _NAMED, "content": _BYTES},
         "504": {"description": "No result in the caller's time; it is cancelled", "headers": _NAMED},
     }

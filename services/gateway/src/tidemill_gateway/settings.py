@@ -24,7 +24,9 @@ class Calls(Group):
     longest_timeout: timedelta = timedelta(hours=1)
     """A caller cannot ask for more."""
     waiting: int = Field(default=10_000, ge=1)
-    """Synchronous calls that may wait at a time; more are answered 503."""
+    """Synchronous calls that may wait at a time; more are answered 429."""
+    waiting_per_service: int = Field(default=1000, ge=1)
+    """The same for one Service, so that one without Workers does not take all places."""
 
 
 class Retention(Group):

@@ -21,7 +21,7 @@ from tidemill_common.contracts.invocation import Change, InvocationChanged, Reas
 from tidemill_common.contracts.service import Service
 from tidemill_common.errors import NotFoundError, TransientError
 from tidemill_gateway.access_log import AccessLog
-from tidemill_gateway.calls import Calls, Replies
+from tidemill_gateway.calls import Calls, Replies, TooManyCallsError
 from tidemill_gateway.domain.acceptance import Call, Identified
 from tidemill_gateway.domain.fold import terminal_record
 from tidemill_gateway.invocations import InvocationQueries
@@ -39,6 +39,7 @@ _OUTCOMES: Final = {
     401: Outcome.REFUSED,
     408: Outcome.FAILED,
     413: Outcome.TOO_LARGE,
+    429: Outcome.THROTTLED,
     500: Outcome.FAILED,
     503: Outcome.UNAVAILABLE,
     504: Outcome.TIMEOUT,
@@ -107,6 +108,8 @@ class CallRoutes:
             await exchange.answer(413, asgi.EMPTY)
         except asgi.DisconnectedError:
             return
+        except TooManyCallsError as error:
+            await exchange.answer_text(429, str(error), (b"retry-after", asgi.retry_after(error)))
         except TransientError as error:
             await exchange.answer_text(503, str(error), (b"retry-after", asgi.retry_after(error)))
         except Exception:  # an adapter's edge: the caller gets 500, the operator the traceback
@@ -168,7 +171,7 @@ class CallRoutes:
         identified = await self._call(exchange)
         if identified is None:
             return
-        with self.replies.expect(identified.invocation) as reply:
+        with self.replies.expect(identified.invocation, exchange.name) as reply:
             accepted = await self.calls.accept(
                 identified,
                 lane=Lane.INTERACTIVE,
