@@ -37,7 +37,9 @@ SERVER = """#!/bin/sh
 mkdir -p /tmp/www/cgi-bin
 echo "$GREETING $KEY $OSCAR_SERVICE_TOKEN" > /tmp/www/index.html
 echo "serving as $OSCAR_SERVICE_NAME"
-exec httpd -f -p 8000 -h /tmp/www
+httpd -f -p 8000 -h /tmp/www &
+trap 'kill $!; exit' TERM  # as process 1 httpd would ignore it
+wait
 """
 
 

@@ -72,6 +72,9 @@ class FakeExposer:
     async def release(self) -> None:
         """Nothing to do."""
 
+    async def close(self) -> None:
+        """Nothing to do."""
+
     async def stop_all(self) -> None:
         """Nothing to do."""
 

@@ -48,7 +48,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         stack.push_async_callback(launcher.close)
         exposed_changed = asyncio.Event()
         exposer = exposer_of(settings, exposed_changed.set)
-        stack.push_async_callback(exposer.release)
+        stack.push_async_callback(exposer.close)
         await _schedule(settings, bus, launcher, exposer, exposed_changed, metrics, stopping)
         if settings.stop_workers_on_exit:
             await asyncio.gather(stop_workers(launcher, timeout=settings.drain_timeout), exposer.stop_all())

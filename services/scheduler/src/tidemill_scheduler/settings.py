@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tidemill_common.settings import BusSettings, Group, TelemetrySettings
 from tidemill_scheduler.domain.snapshot import Quota
+from tidemill_scheduler.exposing.settings import ExposedSettings
 from tidemill_scheduler.launchers.docker.settings import DockerSettings
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
 
@@ -89,6 +90,8 @@ class Settings(BaseSettings):
     """Of the docker launcher."""
     kubernetes: KubernetesSettings = KubernetesSettings()
     """Of the kubernetes launcher."""
+    exposed: ExposedSettings = ExposedSettings()
+    """Of exposed Services."""
     pool: PoolSettings = PoolSettings()
     worker: WorkerSettings = WorkerSettings()
     leader: LeaderSettings = LeaderSettings()

@@ -30,7 +30,7 @@ from tidemill_common.contracts.exposed import (
     wish_register,
 )
 from tidemill_common.contracts.service import Service
-from tidemill_common.errors import InvalidInputError, InvalidMessageError, TidemillError, TransientError
+from tidemill_common.errors import InvalidMessageError, TidemillError
 from tidemill_scheduler.domain.snapshot import Needs
 from tidemill_scheduler.exposing.domain import Exposure, Observation, state_of
 from tidemill_scheduler.exposing.ports import Exposer
@@ -103,7 +103,7 @@ class Exposing:
             try:
                 if await self._lead():
                     await self.round()
-            except TransientError as error:
+            except TidemillError as error:
                 log.warning("exposed services not looked after", error=str(error))
             await asyncio.sleep(_MIN_GAP_SECONDS)
             with contextlib.suppress(TimeoutError):
@@ -183,7 +183,7 @@ class Exposing:
         try:
             await self._exposer.ensure(exposure)
             self._refused.pop(exposure.name, None)
-        except (InvalidInputError, TransientError) as error:
+        except TidemillError as error:
             if self._refused.get(exposure.name) != str(error):
                 log.warning("exposed service cannot run", service=exposure.name, error=str(error))
             self._refused[exposure.name] = str(error)
@@ -191,7 +191,7 @@ class Exposing:
     async def _remove(self, name: ServiceName) -> None:
         try:
             await self._exposer.remove(name)
-        except TransientError as error:
+        except TidemillError as error:
             log.warning("exposed service not removed", service=name, error=str(error))
             return
         # an empty value says that there is none; a Service defined anew begins without an old wish

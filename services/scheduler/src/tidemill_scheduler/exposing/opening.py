@@ -13,7 +13,15 @@ _ENFORCE_MEMORY: Final = "TIDEMILL_SUPERVISOR_ENFORCE_MEMORY"
 
 
 def exposer_of(settings: Settings, on_change: OnChange) -> Exposer:
-    """The exposer; the caller releases it."""
+    """The exposer; the caller closes it."""
+    if settings.launcher == "kubernetes":
+        # Its client takes 60 MB and a second to load.
+        from tidemill_scheduler.exposing.kubernetes.exposer import KubernetesExposer
+        from tidemill_scheduler.launchers.kubernetes.api import open_api
+
+        cluster = settings.kubernetes
+        api = open_api(cluster.kubeconfig, cluster.context)
+        return KubernetesExposer(api, cluster, settings.exposed, on_change=on_change)
     return ProcessExposer(places_of(settings), grace=_grace(settings), on_change=on_change)
 
 

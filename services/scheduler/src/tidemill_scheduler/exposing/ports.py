@@ -62,6 +62,10 @@ class Exposer(Protocol):
         """Leave everything as it runs, and act no more; `adopt` begins anew."""
         ...
 
+    async def close(self) -> None:
+        """Release, for good."""
+        ...
+
     async def stop_all(self) -> None:
         """End all instances, because the platform is stopped as a whole."""
         ...

@@ -101,6 +101,10 @@ class ProcessExposer:
         for keeper in keepers:
             await keeper.leave()
 
+    async def close(self) -> None:
+        """See the port."""
+        await self.release()
+
     async def stop_all(self) -> None:
         """See the port."""
         async with asyncio.TaskGroup() as tasks:

@@ -1,0 +1,1 @@
+"""Exposed Services in a cluster, as OSCAR's objects: a Deployment and what belongs to it, followed by watches."""
