@@ -40,6 +40,10 @@ test: check servers  ## everything: check, then integration, end-to-end and faul
 	$(BIN)/pytest -m integration
 	$(BIN)/pytest -m e2e
 	$(BIN)/pytest -m chaos
+	$(BIN)/pytest -m docker
+
+test-docker: dev servers  ## user code in containers, on a Docker daemon of its own (or that of DOCKER_HOST)
+	$(BIN)/pytest -m docker
 
 test-peers: dev  ## what other stores really send: MinIO, built from its Go module (about six minutes, once)
 	sh tests/peers/install.sh
@@ -62,4 +66,4 @@ lock:  ## renew requirements/*.txt from *.in
 clean:  ## remove what was installed and built
 	rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache
 
-.PHONY: help install dev demo check servers test test-peers chaos bench soak lock clean
+.PHONY: help install dev demo check servers test test-docker test-peers chaos bench soak lock clean

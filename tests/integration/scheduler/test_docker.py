@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 from tests.integration.scheduler.running import Platform, is_alive, platform, terminate, until, url_of
 from tests.servers import nats_server
 from tests.testbed.docker import BUSYBOX, DockerHost, docker_host
+from tests.testbed.docker.registry import registry
 from tidemill_common.contracts.service import Synchronous
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
@@ -244,3 +246,57 @@ async def test_workers_go_on_while_docker_restarts(
 def wait_until_gone(pid: int) -> None:
     while is_alive(pid):
         time.sleep(0.05)
+
+
+async def test_a_pull_shows_how_far_it_is_before_any_work_comes(
+    world: Platform, docker_host: DockerHost, settings: dict[str, str]
+) -> None:
+    with registry() as shop:
+        await world.define("new", image=shop.image)
+        world.start(**{**settings, "docker__pull": "missing"})
+        try:
+            pulling = await until(lambda: image_view(world, "pulling", at_least=1), "it is being pulled")
+            assert pulling["image"] == shop.image
+            assert pulling["total_bytes"] > 4 * 1024**2 > pulling["done_bytes"]
+            await world.submit("new")
+            await until(lambda: waiting(world, "new"), "its first Worker waits, and says for what")
+            shop.go_on.set()
+            await until(lambda: image_view(world, "present"), "it is there")
+            await until(lambda: _is_empty(world, "new"), "its work is done")
+        finally:
+            shop.go_on.set()
+            docker_host.docker("rmi", "-f", shop.image, check=False)
+
+
+@pytest.mark.parametrize("password", ["right", "wrong"])
+async def test_a_private_image_needs_the_users_credentials(
+    world: Platform, docker_host: DockerHost, settings: dict[str, str], password: str
+) -> None:
+    with registry(user="ada:right", size_bytes=1024) as shop:
+        shop.go_on.set()
+        auth = base64.b64encode(f"ada:{password}".encode()).decode()
+        config = world.directory / "config.json"
+        config.write_text(json.dumps({"auths": {f"127.0.0.1:{shop.port}": {"auth": auth}}}))
+        await world.define("private", image=shop.image)
+        await world.submit("private")
+        world.start(**{**settings, "docker__pull": "missing", "docker__config_file": str(config)})
+        try:
+            if password == "right":
+                await until(lambda: _is_empty(world, "private"), "its work is done")
+            else:
+                status = await until(lambda: degraded(world, "private"), "it is degraded")
+                assert status["degraded"].startswith("ErrImagePull: ")
+                assert "no basic auth credentials" in status["degraded"] or "unauthorized" in status["degraded"]
+        finally:
+            docker_host.docker("rmi", "-f", shop.image, check=False)
+
+
+async def image_view(world: Platform, state: str, *, at_least: int = 0) -> dict[str, Any] | None:
+    """The one image that the platform tells of, once it is in this state."""
+    found = await world.bus.registers.get("scheduler.status")
+    rows = [] if found is None else json.loads(found.value).get("images", [])
+    return next((row for row in rows if row["state"] == state and row["done_bytes"] >= at_least), None)
+
+
+async def waiting(world: Platform, service: str) -> bool:
+    return str((await world.status(service)).get("waiting", "")).startswith("Pulling: ")
