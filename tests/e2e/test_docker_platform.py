@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +18,7 @@ from tests.embedded import Platform, running_platform
 from tests.scenarios import SCENARIOS, Scenario, Target
 from tests.scenarios.target import fresh
 from tests.testbed.docker import BUSYBOX, SOMEBODY, DockerHost
+from tests.testbed.docker.registry import registry
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -214,3 +221,56 @@ def test_a_script_that_needs_more_memory_than_its_image_leaves_the_others_alone(
 def containers(host: DockerHost) -> list[str]:
     """Names of all that are there."""
     return host.docker("ps", "-a", "--format", "{{.Names}}").split()
+
+
+FDL = """
+functions:
+  oscar:
+  - local: {{name: echo, image: {image}, script: echo.sh}}
+"""
+
+
+def test_the_commands_a_person_types(docker_host: DockerHost, tmp_path: Path) -> None:
+    directory = tmp_path / "platform"
+    for name in ("echo", "shell"):
+        (tmp_path / f"{name}.sh").write_text('echo "in a container: $PATH"\n')
+    fdl = tmp_path / "services.yaml"
+
+    def tidemill(*arguments: str, code: int = 0) -> str:
+        command = [sys.executable, "-m", "tidemill", "--dir", str(directory), *arguments]
+        environment = {**os.environ, "DOCKER_HOST": docker_host.address, "TIDEMILL_SCHEDULER_DOCKER__NETWORK": "none"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    with registry(size_bytes=1024) as shop:
+        shop.go_on.set()
+        try:
+            tidemill("up", "--launcher", "docker", "--port", "0", "--detach")
+            fdl.write_text(FDL.format(image="127.0.0.1:9/nobody/has:it"))
+            assert "cannot be had: " in tidemill("apply", str(fdl), code=1)
+            fdl.write_text(FDL.format(image=shop.image).replace("echo", "shell"))
+            tidemill("apply", str(fdl))
+            assert shop.image in docker_host.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+            assert "in a container: /bin" in tidemill("run", "shell", "-i", "x")
+            assert "✓ docker" in tidemill("doctor")
+
+            (container,) = [name for name in containers(docker_host) if name.startswith("shell-")]
+            for record in ("up", "scheduler"):
+                os.kill(json.loads((directory / "run" / f"{record}.json").read_text())["pid"], signal.SIGKILL)
+            assert "container" in tidemill("down")
+            assert container not in containers(docker_host)
+        finally:
+            tidemill("down")
+            docker_host.docker("rmi", "-f", shop.image, check=False)
+
+
+def test_without_docker_the_start_says_what_to_do(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tidemill", "up", "--dir", str(tmp_path / "platform"), "--launcher", "docker"]
+    environment = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
+
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+
+    assert done.returncode == 4
+    assert "apt install docker.io" in done.stderr
+    assert "--launcher process" in done.stderr
