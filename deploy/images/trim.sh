@@ -8,4 +8,4 @@ if [ -d botocore/data ]; then # descriptions of 400 services; ours are these
   find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts ! -name sqs ! -name sns -exec rm -rf {} +
 fi
 # unchecked: a start looks at no source's time, and the layer's bytes do not depend on it
-python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "$1" -p /opt/tidemill .
+python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "$1" -p /opt/tidemill "$PWD"

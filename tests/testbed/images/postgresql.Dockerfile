@@ -1,6 +1,5 @@
 # PostgreSQL from Debian, taking what docker-compose.yml gives the official image. For tests alone.
 FROM localhost/testbed/python:3.11
-ARG http_proxy
 RUN mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf \
  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql > /dev/null \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin \
