@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
 from enum import Enum, StrEnum, auto
-from typing import Final
 
 import structlog
 
 from tidemill_common.bus import Lease
 from tidemill_common.contracts.invocation import Change, Reason
-from tidemill_common.errors import LeaseLostError, TidemillError
+from tidemill_common.errors import TidemillError
 from tidemill_supervisor.definitions import Definition
 from tidemill_supervisor.domain.environment import Place
 from tidemill_supervisor.domain.outcome import Decision, Finish, Outcome, SetAside, TryAgain, decide
 from tidemill_supervisor.domain.transcript import Transcript
 from tidemill_supervisor.handling import FreshScript, Handling
+from tidemill_supervisor.keeping import LeaseKeeper
 from tidemill_supervisor.logs import LogShipper
 from tidemill_supervisor.performance import Performance, Tools
 from tidemill_supervisor.reporting import Execution, dead_letter
 
 log = structlog.get_logger()
-
-_SHORTEST_PAUSE: Final = timedelta(milliseconds=50)
 
 
 class Interruption(StrEnum):
@@ -88,14 +85,15 @@ class Attempt:
 
     async def run(self) -> None:
         """Take the Lease from its start to its answer; its workspace is gone afterwards."""
-        keeper = asyncio.create_task(self._keep_lease())
+        keeper = LeaseKeeper(self._lease, self._tools.clock, lambda: self.interrupt(Interruption.LEASE_LOST))
         self._work = asyncio.create_task(self._perform_and_answer())
         try:
             await asyncio.wait({self._work})
         finally:
-            for task in (keeper, self._work):
-                task.cancel()
-            await asyncio.gather(keeper, self._work, return_exceptions=True)
+            await keeper.stop()
+            if not self._work.done():
+                self._work.cancel()
+                await asyncio.gather(self._work, return_exceptions=True)
             await self._handling.clear(self._place)
         if not self._work.cancelled() and (error := self._work.exception()) is not None:
             log.error("attempt was not settled", invocation_id=self._lease.invocation.id, exc_info=error)
@@ -109,20 +107,6 @@ class Attempt:
         self._cause = cause
         if self._work is not None and self._step is not _Step.WAITING:
             self._work.cancel()
-
-    async def _keep_lease(self) -> None:
-        """Extend the Lease every third of its time."""
-        while True:
-            left = self._lease.deadline - self._tools.clock()
-            await asyncio.sleep(max(left / 3, _SHORTEST_PAUSE).total_seconds())
-            try:
-                await self._lease.extend()
-            except LeaseLostError as error:
-                log.warning("lease lost", invocation_id=self._lease.invocation.id, error=str(error))
-                self.interrupt(Interruption.LEASE_LOST)
-                return
-            except TidemillError as error:
-                log.warning("lease not extended, trying again", error=str(error))
 
     async def _let_go(self) -> None:
         """Give up a Lease that could not be answered: when it has ended, so that nobody gets it at once again."""
@@ -144,7 +128,8 @@ class Attempt:
             awaited=self._lease.invocation.event.reply_to is not None,
             jitter=self._tools.jitter(),
         )
-        log.info(
+        # thousands a second succeed in resident scripts; LIFECYCLE has them all
+        (log.debug if outcome.reason is Reason.COMPLETED else log.info)(
             "attempt ended",
             invocation_id=self._lease.invocation.id,
             attempt=self._lease.attempt,

@@ -40,28 +40,37 @@ class LogShipper:
         self._attempt = attempt
         self._clock = clock
         self._written = asyncio.Event()
+        self._interval: timedelta | None = None
+        self._following: asyncio.Task[None] | None = None
         self._unshipped: Batch | None = None
 
     def write(self, chunk: bytes) -> None:
         """Take what the script wrote next."""
         self.transcript.feed(chunk)
-        self._written.set()
+        self._note_written()
 
     def note(self, text: str) -> None:
         """Tell the user something about this Attempt, between the script's own lines."""
         self.transcript.note(text)
-        self._written.set()
+        self._note_written()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been written at all."""
+        return not self._written.is_set() and self._following is None
 
     @contextlib.asynccontextmanager
     async def shipping(self, interval: timedelta) -> AsyncIterator[None]:
-        """Ship while the body runs."""
-        task = asyncio.create_task(self._follow(interval))
+        """Ship while the body runs, from the first line on."""
+        self._interval = interval
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            self._interval = None
+            if self._following is not None:
+                self._following.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._following
 
     async def ship_rest(self, timeout: timedelta) -> None:
         """Ship what is left; after `timeout` it is given up, for a log is worth less than the outcome."""
@@ -71,6 +80,11 @@ class LogShipper:
                 await self._ship()
         except TimeoutError:
             log.warning("log lines were lost", invocation_id=self._invocation, attempt=self._attempt)
+
+    def _note_written(self) -> None:
+        self._written.set()
+        if self._following is None and self._interval is not None:
+            self._following = asyncio.create_task(self._follow(self._interval))
 
     async def _follow(self, interval: timedelta) -> None:
         while True:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -138,12 +140,9 @@ class Performance:
         done = outcome.reason is Reason.COMPLETED
         left, wanted = self.handling.left(self.place), self.definition.service.output
         files = await find_outputs(left, wanted, self.shipper.note) if done else []
-        rest = asyncio.create_task(self.shipper.ship_rest(self.tools.rules.flush_timeout))
-        try:
+        async with self._shipping_rest():
             outputs = await self._stage_out(files)
             result = await self._result(event, files, outcome)
-        finally:
-            await rest
         return replace(
             outcome,
             outputs=outputs,
@@ -151,6 +150,18 @@ class Performance:
             result_ref=result.ref,
             log_tail=self.shipper.transcript.tail,
         )
+
+    @contextlib.asynccontextmanager
+    async def _shipping_rest(self) -> AsyncIterator[None]:
+        """Ship the rest of the log beside the body; the failure of the body goes first."""
+        if self.shipper.is_empty:
+            yield
+            return
+        rest = asyncio.create_task(self.shipper.ship_rest(self.tools.rules.flush_timeout))
+        try:
+            yield
+        finally:
+            await rest
 
     async def _stage_out(self, files: list[OutputFile]) -> tuple[ArtifactRef, ...]:
         if not files:

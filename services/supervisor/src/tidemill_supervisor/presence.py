@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from itertools import islice
@@ -21,6 +23,9 @@ log = structlog.get_logger()
 
 INTERVAL: Final = timedelta(seconds=5)
 _TOLD: Final = 256
+_AT_ONCE: Final = 10
+_SPAN_SECONDS: Final = 0.25
+"""At most ten tellings in a quarter of a second: resident scripts begin and end thousands of Invocations a second."""
 
 
 def presence_subject(service: ServiceName, worker: WorkerId) -> str:
@@ -50,6 +55,7 @@ class Presence:
         self._busy = busy
         self._running = running
         self._changed = asyncio.Event()
+        self._times: deque[float] = deque(maxlen=_AT_ONCE)
 
     def changed(self) -> None:
         """Tell it soon."""
@@ -63,6 +69,12 @@ class Presence:
         ]
         return json.dumps({"busy": self._busy(), "slots": self._slots, "invocations": invocations}).encode()
 
+    def _pause(self) -> float:
+        """Seconds until it may be told again."""
+        now = time.monotonic()
+        self._times.append(now)
+        return max(self._times[0] + _SPAN_SECONDS - now, 0) if len(self._times) == _AT_ONCE else 0
+
     async def tell(self) -> None:
         """Publish, for ever."""
         while True:
@@ -71,6 +83,7 @@ class Presence:
                 await self._live.publish(self._subject, self.report())
             except TidemillError as error:
                 log.warning("presence not told", error=str(error))
+            await asyncio.sleep(self._pause())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL.total_seconds()):
                     await self._changed.wait()

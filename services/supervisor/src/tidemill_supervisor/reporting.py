@@ -147,4 +147,6 @@ def _shorter(record: InvocationChanged) -> Iterator[InvocationChanged]:
 
 
 def _fits(record: InvocationChanged) -> bool:
+    if not (record.outputs or record.log_tail or record.result):  # what remains is small: do not encode it twice
+        return True
     return len(record.encode()) <= MAX_BODY_BYTES - _HEADERS_BYTES

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import shutil
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,6 +32,7 @@ from tidemill_supervisor.workspaces import Workspaces, make
 
 log = structlog.get_logger()
 A = TypeVar("A", bound=Answer)
+T = TypeVar("T")
 
 HELPER: Final = Path(__file__).with_name("user_code") / "tidemill_resident.py"
 _RECENT: Final = 0.2
@@ -70,9 +73,8 @@ class Residents:
         self._library = pattern.root.parent / "python"
         _install(self._library)
         self._seats = [_Seat(scripts, pattern, manner, self._library, number) for number in range(slots)]
-        self._free: asyncio.LifoQueue[_Seat] = asyncio.LifoQueue()
-        for seat in reversed(self._seats):
-            self._free.put_nowait(seat)
+        self._free = list(reversed(self._seats))
+        self._waiting: deque[asyncio.Future[_Seat]] = deque()
         self.mean_seconds: float | None = None
         """How long one Invocation keeps a script busy; None: not known yet."""
 
@@ -121,16 +123,36 @@ class Residents:
     async def ask(self, question: Question[A]) -> A | Outcome:
         """The answer of whichever script is free first; or how it ended without one."""
         try:
-            async with asyncio.timeout(_left(question, self._manner.clock)):
-                seat = await self._free.get()
+            seat = await _in_time(self._take(), question, self._manner.clock)
         except TimeoutError:
             return _late("was busy")
-        begun = asyncio.get_running_loop().time()
+        begun = time.monotonic()
         try:
             return await seat.ask(question)
         finally:
-            self._free.put_nowait(seat)
-            self._remember(asyncio.get_running_loop().time() - begun)
+            self._give(seat)
+            self._remember(time.monotonic() - begun)
+
+    async def _take(self) -> _Seat:
+        """The next free one, first come, first served."""
+        if self._free:
+            return self._free.pop()
+        turn: asyncio.Future[_Seat] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._give(turn.result())
+            raise
+
+    def _give(self, seat: _Seat) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(seat)
+                return
+        self._free.append(seat)
 
     def _remember(self, seconds: float) -> None:
         mean = seconds if self.mean_seconds is None else self.mean_seconds
@@ -196,8 +218,8 @@ class _Seat:
             return Outcome(reason=Reason.START_FAILED, message=str(error))
         with resident.writing_to(question.sink):
             try:
-                async with asyncio.timeout(_left(question, self._manner.clock)):
-                    stopped = await resident.loaded(self._manner.load_timeout)
+                loading = resident.loaded(self._manner.load_timeout)
+                stopped = await _in_time(loading, question, self._manner.clock)
             except TimeoutError:
                 return _late("was loading")
             limits = self._limits(question)
@@ -231,6 +253,8 @@ class _Seat:
             self.renew(definition)
 
     def _limits(self, question: Question[A]) -> Limits:
+        if question.deadline is None:
+            return question.limits
         timeout, reason = time_limit(question.definition.service.timeout, question.deadline, self._manner.clock())
         return replace(question.limits, timeout=timeout, timeout_reason=reason)
 
@@ -244,8 +268,12 @@ def outcome_of(answer: Answer) -> Outcome:
     return Outcome(reason=Reason.SCRIPT_FAILED, exit_code=answer.exit_code, message=message, result=result)
 
 
-def _left(question: Question[A], clock: Clock) -> float | None:
-    return None if question.deadline is None else max((question.deadline - clock()).total_seconds(), 0)
+async def _in_time(work: Coroutine[object, object, T], question: Question[A], clock: Clock) -> T:
+    """What `work` returns; TimeoutError when the question's deadline is earlier."""
+    if question.deadline is None:
+        return await work
+    async with asyncio.timeout(max((question.deadline - clock()).total_seconds(), 0)):
+        return await work
 
 
 def _late(why: str) -> Outcome:
