@@ -42,7 +42,11 @@ TIDEMILL_SCHEDULER_STATE_DIR=/var/lib/tidemill/workers
 TIDEMILL_SCHEDULER_WORKSPACE_ROOT=/var/lib/tidemill/workers/workspaces
 TIDEMILL_SCHEDULER_LOG_DIR=/var/lib/tidemill/workers/logs
 EOF
-# the components' user in their containers (deploy/images/Dockerfile)
-chown -R 10001 "$out/secrets" 2>/dev/null || chmod -R go+rX "$out/secrets"
+cp "$out/secrets/admin-password" "$out/admin-password"
+# The components' user in their containers (deploy/images/Dockerfile); who may use Docker may do it without being root here.
+chown -R 10001 "$out/secrets" 2>/dev/null ||
+  docker run --rm --user 0 --volume "$PWD/$out/secrets:/secrets" --entrypoint chown \
+    "${NATS_IMAGE:-docker.io/library/nats:2.15-alpine}" -R 10001 /secrets 2>/dev/null ||
+  echo "give the files to the containers' user before the first start: sudo chown -R 10001 $out/secrets" >&2
 touch "$out/done"
-echo "made $out; the administrator is 'oscar' with the password in $out/secrets/admin-password"
+echo "made $out; the administrator is 'oscar' with the password in $out/admin-password"
