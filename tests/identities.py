@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -106,3 +107,11 @@ async def intruding(bus: GuardedBus, credentials: Path) -> AsyncIterator[Intrude
         yield intruder
     finally:
         await client.close()
+
+
+def seeds(platform: Path) -> list[str]:
+    """Every secret key in a platform's directory."""
+    files = [*(platform / "identities").glob("bus-*"), *(platform / "state" / "scheduler").rglob("*.creds")]
+    found = {seed for path in files for seed in re.findall(r"\bS[A-Z2-7]{57}\b", path.read_text())}
+    assert found
+    return sorted(found)

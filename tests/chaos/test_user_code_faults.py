@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.embedded import Platform, running_platform, wait_until
+from tests.identities import seeds
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -121,5 +122,5 @@ cat "$TMP_OUTPUT_DIR"/environ-*; rm "$TMP_OUTPUT_DIR"/environ-*
     seen = platform.patiently("GET", f"/v1/invocations/{row['id']}/logs").text
     assert "TIDEMILL_SUPERVISOR_WORKER_ID" in seen, "the ancestors' environments were not read"
     secrets = [platform.connection[name] for name in ("password", "s3_access_key", "s3_secret_key")]
-    secrets += [path.read_text().strip() for path in (platform.directory / "identities").glob("bus-*")]
+    secrets += seeds(platform.directory)
     assert [secret for secret in secrets if secret in seen] == []

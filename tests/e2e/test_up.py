@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import Platform, running_platform
+from tests.identities import seeds
 
 pytestmark = pytest.mark.e2e
 
@@ -169,8 +170,10 @@ def test_only_this_user_can_read_what_it_wrote(platform: Platform) -> None:
 def test_no_process_has_a_secret_in_its_environment_or_command_line(platform: Platform, examples: Path) -> None:
     platform.tidemill("apply", "--yes", examples / "wordcount" / "wordcount.yaml")
     platform.tidemill("run", "wordcount", "-i", "one")
-    passwords = [path.read_text() for path in (platform.directory / "identities").glob("bus-*")]
-    secrets = [*passwords, *(platform.connection[name] for name in ("password", "s3_secret_key", "events_token"))]
+    secrets = [
+        *seeds(platform.directory),
+        *(platform.connection[name] for name in ("password", "s3_secret_key", "events_token")),
+    ]
     family = psutil.Process(platform.process.pid).children(recursive=True)
     assert len(family) > len(_PROCESSES)
     for process in family:
