@@ -12,6 +12,7 @@ PARTS: Final = (
     "bench_routing",
     "bench_planning",
     "bench_staging",
+    "bench_worker_start",
     "bench_chain",
     "bench_resident",
     "bench_fairness",

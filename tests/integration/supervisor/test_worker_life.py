@@ -154,6 +154,6 @@ async def test_binary_input_and_output_are_unchanged(around: Platform) -> None:
 
 
 def test_starting_loads_nothing_that_a_worker_does_not_need() -> None:
-    heavy = {"obstore", "aiobotocore", "botocore", "aiohttp", "rich", "fastapi", "sqlalchemy"}
+    heavy = {"obstore", "aiobotocore", "botocore", "aiohttp", "rich", "fastapi", "sqlalchemy", "nats.js.api"}
     code = f"import sys, tidemill_supervisor.__main__; print(sorted({heavy!r} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

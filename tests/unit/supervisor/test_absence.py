@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tidemill_supervisor.absence import absent
+from tidemill_supervisor.absence import absent, hollow
 
 
 def test_a_package_is_hidden_only_inside() -> None:
@@ -21,3 +21,10 @@ def test_a_package_is_hidden_only_inside() -> None:
 def test_a_package_that_is_loaded_stays() -> None:
     with absent("json"):
         assert importlib.import_module("json") is sys.modules["json"]
+
+
+def test_a_hollow_module_has_every_name_and_no_content() -> None:
+    with hollow("tabnanny"):
+        assert importlib.import_module("tabnanny").check is object
+    assert importlib.import_module("tabnanny").check is not object
+    del sys.modules["tabnanny"]

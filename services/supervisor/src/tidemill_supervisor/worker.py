@@ -73,7 +73,7 @@ class Worker:
         self._running: dict[asyncio.Task[None], InvocationId] = {}
         self._attempts: dict[InvocationId, Attempt] = {}
         self._definitions = Definitions(bus.log, identity.service, secrets, stores, removed=self._remove)
-        self._cancels = Cancels(bus.log, identity.service, on_cancel=self._cancel)
+        self._cancels = Cancels(bus.log, identity.service, now=tools.clock(), on_cancel=self._cancel)
 
     def stop(self) -> None:
         """Drain: lease no more, finish what runs within the drain time, give back the rest."""
@@ -172,6 +172,7 @@ class Worker:
     async def _handle(self, lease: Lease, provision: Provision, presence: Presence) -> None:
         invocation = lease.invocation
         definition = await self._definitions.at_least(invocation.revision, _REVISION_WAIT)
+        await self._cancels.reach(invocation.requested_at)
         handling, place = provision.choose(lease, definition)
         execution = Execution(
             invocation=invocation,
