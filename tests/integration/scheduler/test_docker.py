@@ -52,6 +52,11 @@ def ours(host: DockerHost, directory: Path) -> list[str]:
     return host.docker("ps", "-a", "--filter", label, "--format", "{{.Names}}").split()
 
 
+def is_running(host: DockerHost, name: str) -> bool:
+    """Whether it runs; one that was listed may not be found by its name yet."""
+    return host.docker("inspect", "-f", "{{.State.Running}}", name, check=False) == "true"
+
+
 async def one_worker(world: Platform, host: DockerHost, service: str) -> tuple[str, int]:
     """The one Worker of a Service, with its container: name and process id of its supervisor."""
     await until(lambda: len(ours(host, world.directory)) == 1 and len(world.workers(service)) == 1, "one runs")
@@ -71,7 +76,7 @@ async def test_each_worker_has_a_container_of_its_image_which_goes_with_it(
     await world.define("warm", image=BUSYBOX, memory="64Mi", synchronous=Synchronous(min_scale=1))
     world.start(**settings)
     name, _ = await one_worker(world, docker_host, "warm")
-    await until(lambda: docker_host.docker("inspect", "-f", "{{.State.Running}}", name) == "true", "it runs")
+    await until(lambda: is_running(docker_host, name), "it runs")
     directory = world.directory / "workspaces" / name
 
     def fact(path: str) -> str:
@@ -188,7 +193,7 @@ async def test_a_worker_is_told_why_its_container_ended(
     await world.submit("told")
     world.start(behaviour="hold", **settings)
     name, _ = await one_worker(world, docker_host, "told")
-    await until(lambda: docker_host.docker("inspect", "-f", "{{.State.Running}}", name) == "true", "it runs")
+    await until(lambda: is_running(docker_host, name), "it runs")
 
     async with world.bus.live.subscribe(f"live.cause.told.{name}") as messages:
         docker_host.docker(*how, name)
