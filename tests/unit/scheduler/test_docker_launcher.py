@@ -83,6 +83,7 @@ class Docker:
     def __init__(self) -> None:
         self.containers: dict[str, ContainerState] = {}
         self.removed: list[str] = []
+        self.busy: list[TidemillError] = []
         self.refusal: TidemillError | None = None
         self.image: TidemillError | None = None
         self.has_image = asyncio.Event()
@@ -95,6 +96,8 @@ class Docker:
         self.containers[name] = ContainerState(name=name, labels={}, is_running=True)
 
     async def remove(self, name: str) -> None:
+        if self.busy:
+            raise self.busy.pop()
         self.removed.append(name)
         self.containers.pop(name, None)
 
@@ -309,6 +312,33 @@ async def test_a_worker_that_was_told_and_ended_in_order_did_not_fail(world: Wor
     world.supervisors.end(worker, exit_code=0)
 
     assert (await world.ended()).cause is None
+
+
+async def test_a_container_that_cannot_be_removed_now_is_removed_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill_scheduler.launchers.docker.launcher._REMOVE_AGAIN", (0, 0, 0))
+    worker = await world.start()
+    world.docker.busy = [UnavailableError("device is busy"), UnavailableError("device is busy")]
+
+    world.supervisors.end(worker)
+
+    await world.ended()
+    assert world.docker.containers == {}
+
+
+async def test_a_worker_ends_also_when_docker_is_away(world: World) -> None:
+    worker = await world.start()
+    world.docker.busy, world.docker.trouble = [UnavailableError("away")], "away"
+
+    world.supervisors.end(worker)
+
+    assert (await world.ended()).spec.id == worker
+    assert world.launcher.workers() == []
+    world.docker.trouble = None
+    assert world.stream.reconcile is not None
+    await world.stream.reconcile(list(world.docker.containers))
+    assert world.docker.containers == {}, "what was left is removed when it answers again"
 
 
 async def test_killing_ends_both_at_once_and_tells_nobody(world: World) -> None:

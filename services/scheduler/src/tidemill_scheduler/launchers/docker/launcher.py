@@ -32,6 +32,8 @@ from tidemill_scheduler.ports import Cause, Launcher, RunningWorker, WorkerEnded
 log = structlog.get_logger()
 IMAGE_FAILED: Final = "ErrImagePull"
 _MAX_SHOWN: Final = 500
+_REMOVE_AGAIN: Final = (0.5, 2, 5, 0)
+"""Seconds to wait after each failure to remove a container while Docker answers."""
 _TEND_EVERY: Final = 0.5
 """Seconds; rounds may come much faster than Services change."""
 
@@ -148,7 +150,7 @@ class DockerLauncher:
             pair.starting.cancel()
             return
         await self.supervisors.kill(worker)
-        await self._remove(worker)
+        self._spawn(self._remove(worker), f"remove {worker}")
 
     def workers(self) -> Sequence[RunningWorker]:
         """All of which anything is left."""
@@ -255,12 +257,19 @@ class DockerLauncher:
         self._ended.put_nowait(ended)
 
     async def _remove(self, worker: WorkerId) -> None:
-        try:
-            await self.host.remove(worker)
-        except TransientError as error:
-            log.warning("container not removed, it will be when Docker answers", worker=worker, error=str(error))
-        except TidemillError as error:
-            log.error("container cannot be removed", worker=worker, error=str(error))
+        for pause in _REMOVE_AGAIN:
+            try:
+                await self.host.remove(worker)
+                return
+            except TransientError as error:  # a disk that is busy, a machine that is overloaded
+                said = str(error)
+            except TidemillError as error:
+                log.error("container cannot be removed", worker=worker, error=str(error))
+                return
+            if self.watch.trouble is not None:
+                break
+            await asyncio.sleep(pause)
+        log.warning("container not removed, it will be when Docker is connected again", worker=worker, error=said)
 
     async def _reconcile(self, names: Sequence[str]) -> None:
         """Docker answers (again), and these are our containers: find what happened while nobody listened."""
