@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.supervisor.builders import place
+from tidemill_common.contracts.service import StorageIO
 from tidemill_common.errors import ConflictError
-from tidemill_supervisor.workspace import own_directory, remove_abandoned, remove_tree, used_bytes
+from tidemill_supervisor.staging import everything, find_outputs
+from tidemill_supervisor.workspace import fresh, furnish, own_directory, remove_abandoned, remove_tree, used_bytes
 
 
 def test_the_directory_of_a_worker_is_empty_at_the_start_and_gone_at_the_end(tmp_path: Path) -> None:
@@ -68,3 +71,39 @@ def test_the_lock_is_not_handed_to_scripts(tmp_path: Path) -> None:
             path = Path(f"/proc/self/fd/{descriptor}")
             if path.exists() and path.resolve() == directory / ".lock":
                 assert fcntl.fcntl(int(descriptor), fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+
+
+def test_a_fresh_file_is_never_what_user_code_left_in_its_place(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("untouched")
+    workspace = tmp_path / "i1-1"
+    workspace.mkdir()
+    (workspace / "result").symlink_to(secret)
+    fresh(workspace / "result").write_text("answer")
+    assert (secret.read_text(), (workspace / "result").is_symlink()) == ("untouched", False)
+
+
+def test_a_fresh_file_is_not_made_where_a_link_replaced_the_workspace(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "i1-1").symlink_to(elsewhere)
+    with pytest.raises(OSError, match=r"i1-1"):
+        fresh(tmp_path / "i1-1" / "result")
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("planted", ["i1-1/output/key", "i1-1/output", "i1-1"])
+async def test_no_link_leads_outputs_out_of_the_workspace(tmp_path: Path, planted: str) -> None:
+    secrets = tmp_path / "secrets"
+    (secrets / "output").mkdir(parents=True)
+    for folder in (secrets, secrets / "output"):
+        (folder / "key").write_text("hunter2")
+    at = place(tmp_path)
+    if planted != "i1-1":
+        furnish(at, script="", event=b"")
+        if planted == "i1-1/output":
+            at.output.rmdir()
+    (tmp_path / planted).symlink_to(secrets / "key" if planted.endswith("key") else secrets)
+    said: list[str] = []
+    assert await find_outputs(everything(at), [StorageIO(path="data/out")], said.append) == []
+    assert "not a file of this workspace" in said[0]

@@ -19,6 +19,7 @@ from tidemill_supervisor.domain.environment import Place
 from tidemill_supervisor.domain.outputs import OutputFile
 from tidemill_supervisor.ports import Stores
 from tidemill_supervisor.staging import staging_error
+from tidemill_supervisor.workspace import fresh
 
 INLINE_BYTES: Final = 32 * 1024
 """Larger results are stored, and travel by reference."""
@@ -47,7 +48,7 @@ class Results:
         """What the script wrote."""
         if len(text) <= INLINE_BYTES:
             return Result(inline=text)
-        path = place.root / "result"
+        path = fresh(place.root / "result")
         await asyncio.to_thread(path.write_bytes, text)
         return await self._store(path, invocation, "text/plain; charset=utf-8")
 
@@ -59,7 +60,7 @@ class Results:
         """
         if not files or sum(file.size_bytes for file in files) > self.limit_bytes:
             return None
-        path = place.root / "result"
+        path = fresh(place.root / "result")
         await asyncio.to_thread(_write, files, path)
         if path.stat().st_size <= INLINE_BYTES:
             return Result(inline=path.read_bytes())
@@ -79,7 +80,7 @@ def _write(files: Sequence[OutputFile], target: Path) -> None:
     if len(files) == 1:
         _encode(files[0].path, target)
         return
-    archive = target.with_suffix(".zip")
+    archive = fresh(target.with_suffix(".zip"))
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, strict_timestamps=False) as whole:
         for file in files:
             whole.write(file.path, file.name)

@@ -215,8 +215,11 @@ def walk(directory: Path) -> Iterator[Path]:
 
 
 def _is_own_file(path: Path, workspace: Path) -> bool:
-    """Whether it is a regular file inside the workspace: a link to elsewhere could name what the user may not see."""
-    return path.is_file() and path.resolve().is_relative_to(workspace.resolve())
+    """Whether it is a regular file inside the workspace: a link to elsewhere could name what the user may not see.
+
+    The workspace is not resolved: user code may be root in its container, and put a link in its place.
+    """
+    return path.is_file() and path.resolve().is_relative_to(workspace)
 
 
 def _is_text(name: str) -> bool:

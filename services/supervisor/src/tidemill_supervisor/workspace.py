@@ -106,12 +106,30 @@ def furnish(place: Place, *, script: str, event: bytes) -> None:
     place.script.chmod(0o755)
 
 
+def fresh(path: Path) -> Path:
+    """The path of a new file in a workspace, made here: what user code put in its place, a link for one, is gone.
+
+    Raises:
+        OSError: The workspace is none any more, or something there cannot be removed.
+    """
+    folder = os.open(path.parent, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path.name, dir_fd=folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(path.name, flags, 0o600, dir_fd=folder))
+    finally:
+        os.close(folder)
+    return path
+
+
 def remove_tree(directory: Path) -> None:
     """Remove a directory with all that is in it, also what user code made unwritable."""
 
     def allow_and_retry(action: Callable[[str], object], path: str, _: object) -> None:
         with contextlib.suppress(OSError):
-            Path(path).parent.chmod(stat.S_IRWXU)
+            if Path(path) != directory:
+                Path(path).parent.chmod(stat.S_IRWXU)
             if not Path(path).is_symlink():
                 Path(path).chmod(stat.S_IRWXU)
             if Path(path).is_dir() and not Path(path).is_symlink():
@@ -119,7 +137,9 @@ def remove_tree(directory: Path) -> None:
             else:
                 action(path)
 
-    if directory.exists():
+    if directory.is_symlink() or directory.is_file():
+        directory.unlink()
+    elif directory.exists():
         shutil.rmtree(directory, onerror=allow_and_retry)
 
 
