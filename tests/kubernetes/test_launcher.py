@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.kubernetes.world import USER_IMAGE, World, world
 from tests.servers import Running
-from tidemill_common.contracts.invocation import Change
+from tidemill_common.contracts.invocation import Change, InvocationChanged, Reason
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(180)]
-_IO = {
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
+_SMALL: dict[str, Any] = {
+    "image": USER_IMAGE,
+    "cpu": "0.1",
+    "memory": "64Mi",
     "input": [{"storage_provider": "minio.default", "path": "data/in"}],
     "output": [{"storage_provider": "minio.default", "path": "data/out"}],
 }
-_SCRIPT = '#!/bin/sh\ntr a-z A-Z < "$INPUT_FILE_PATH" > "$TMP_OUTPUT_DIR/$(basename "$INPUT_FILE_PATH")"\n'
+_COPY = '#!/bin/sh\ncp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/"\n'
+_SLOW = "#!/bin/sh\nsleep 8\necho done\n"
 
 
 @pytest.fixture
@@ -25,10 +32,185 @@ async def cluster(nats: Running, seaweed: Running, tmp_path: Path) -> AsyncItera
         yield made
 
 
-async def test_a_file_becomes_a_result_in_a_pod(cluster: World) -> None:
+def described(record: InvocationChanged) -> str:
+    return record.model_dump_json(exclude_none=True)
+
+
+async def test_files_become_results_in_one_pod_that_ends_when_idle(cluster: World) -> None:
     cluster.start()
-    await cluster.platform.define(_SCRIPT, image=USER_IMAGE, cpu="0.1", memory="64Mi", **_IO)
-    invocation = await cluster.platform.upload("data/in/a.txt", b"hello")
+    await cluster.platform.define(_COPY, **_SMALL, synchronous={"max_scale": 1})
+    invocations = [await cluster.platform.upload(f"data/in/{n}.txt", b"hello") for n in range(3)]
+    ended = [await cluster.platform.ended(one.id, timeout=60) for one in invocations]
+    assert [record.change for record in ended] == [Change.SUCCEEDED] * 3, described(ended[0])
+    assert sorted(await cluster.platform.objects("data/out/")) == [f"data/out/{n}.txt" for n in range(3)]
+    assert len({record.worker for record in ended}) == 1
+    (job,) = await cluster.until(lambda: _complete(cluster), "the Job is complete")
+    assert job["metadata"]["name"] == ended[0].worker
+    assert await cluster.status() == {} or (await cluster.status())["running"] == 0
+
+
+async def test_a_warm_worker_waits_and_a_new_definition_replaces_it_without_ending_what_runs(cluster: World) -> None:
+    cluster.start()
+    await cluster.platform.define(_SLOW, **_SMALL, synchronous={"min_scale": 1})
+    (warm,) = await cluster.until(cluster.running_pods, "a warm pod")
+    invocation = await cluster.platform.call(b"x")
+    await cluster.platform.started(invocation.id)
+    await cluster.platform.define("#!/bin/sh\necho new\n", **_SMALL, synchronous={"min_scale": 1})
     ended = await cluster.platform.ended(invocation.id, timeout=60)
-    assert ended.change is Change.SUCCEEDED, ended.model_dump_json(exclude_none=True)
-    assert await cluster.platform.objects("data/out/") == ["data/out/a.txt"]
+    assert (ended.change, ended.attempt) == (Change.SUCCEEDED, 1), described(ended)
+    assert warm["metadata"]["labels"]["tidemill.io/worker"] == ended.worker
+
+    async def replaced() -> bool:
+        names = {pod["metadata"]["name"] for pod in await cluster.running_pods()}
+        return len(names) == 1 and warm["metadata"]["name"] not in names
+
+    await cluster.until(replaced, "one pod of the new definition")
+
+
+async def test_user_code_that_needs_too_much_memory_is_named_so(cluster: World) -> None:
+    cluster.start()
+    eat = "#!/bin/sh\nx=aaaaaaaaaaaaaaaa\nwhile :; do x=$x$x; done\n"
+    await cluster.platform.define(eat, **_SMALL, retry={"attempts": 2, "backoff": "PT0.1S"})
+    invocation = await cluster.platform.call(b"x")
+    ended = await cluster.platform.ended(invocation.id, timeout=90)
+    assert (ended.change, ended.reason) == (Change.DEAD, Reason.OUT_OF_MEMORY), described(ended)
+    assert ended.attempt == 2
+    assert "degraded" not in await cluster.status()
+
+
+async def test_an_image_that_is_not_there_degrades_the_service_and_burns_no_attempt(cluster: World) -> None:
+    cluster.start()
+    await cluster.platform.define(_COPY, **_SMALL | {"image": "localhost/nothing:1"})
+    invocation = await cluster.platform.call(b"x")
+    waiting = await cluster.until(lambda: _field(cluster, "waiting"), "the cluster's words")
+    assert "ErrImagePull" in waiting or "ImagePullBackOff" in waiting
+    degraded = await cluster.until(lambda: _field(cluster, "degraded"), "the Service is degraded", seconds=120)
+    assert "localhost/nothing:1" in degraded
+    assert len(await cluster.jobs_now()) <= 2
+    await cluster.platform.define(_COPY, **_SMALL)
+    ended = await cluster.platform.ended(invocation.id, timeout=90)
+    assert (ended.change, ended.attempt) == (Change.SUCCEEDED, 1), described(ended)
+
+
+async def test_a_worker_without_a_node_waits_alone_with_the_schedulers_words(cluster: World) -> None:
+    cluster.start(POOL__CPU_MILLICORES="64000", POOL__MEMORY_BYTES=str(2**40))
+    await cluster.platform.define(_COPY, **_SMALL | {"cpu": "16"})
+    for n in range(4):
+        await cluster.platform.call(str(n).encode())
+    waiting = await cluster.until(lambda: _field(cluster, "waiting"), "the scheduler's words")
+    assert waiting.startswith("Unschedulable: ")
+    assert "Insufficient cpu" in waiting
+    pool_for = await cluster.jobs_now()
+    await asyncio.sleep(3)
+    assert len(await cluster.jobs_now()) == len(pool_for) <= 4
+
+
+async def test_a_worker_without_a_node_is_withdrawn_after_its_time(cluster: World) -> None:
+    cluster.start(POOL__CPU_MILLICORES="64000", POOL__MEMORY_BYTES=str(2**40), KUBERNETES__UNSCHEDULABLE_TIMEOUT="PT2S")
+    await cluster.platform.define(_COPY, **_SMALL | {"cpu": "16"})
+    await cluster.platform.call(b"x")
+    degraded = await cluster.until(lambda: _field(cluster, "degraded"), "the Service is degraded")
+    assert degraded.startswith("Unschedulable: ")
+
+
+async def test_a_refused_quota_is_told_in_the_clusters_words(cluster: World) -> None:
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    await cluster.api.create(f"/api/v1/namespaces/{cluster.namespace}/resourcequotas", quota)
+    cluster.start()
+    await cluster.platform.define(_COPY, **_SMALL)
+    invocation = await cluster.platform.call(b"x")
+    waiting = await cluster.until(lambda: _field(cluster, "waiting"), "the cluster's words")
+    assert waiting.startswith("QuotaExceeded: ")
+    assert "exceeded quota: none" in waiting
+    await cluster.api.delete(f"/api/v1/namespaces/{cluster.namespace}/resourcequotas/none")
+    for job in await cluster.jobs_now():
+        await cluster.api.delete(f"{cluster.jobs}/{job['metadata']['name']}", propagationPolicy="Background")
+    ended = await cluster.platform.ended(invocation.id, timeout=90)
+    assert ended.change is Change.SUCCEEDED, described(ended)
+
+
+async def test_a_pod_killed_by_hand_costs_an_attempt_that_is_told_at_once(cluster: World) -> None:
+    cluster.start(BUS__LEASE="PT10S")
+    await cluster.platform.define(_SLOW, **_SMALL)
+    invocation = await cluster.platform.call(b"x")
+    await cluster.platform.started(invocation.id)
+    (pod,) = await cluster.running_pods()
+    await cluster.api.delete(f"{cluster.pods}/{pod['metadata']['name']}", gracePeriodSeconds=1)
+    changes = await cluster.platform.changes(invocation.id, timeout=120)
+    kinds = [(record.change, record.attempt) for record in changes]
+    assert kinds == [(Change.STARTED, 1), (Change.RETRIED, 1), (Change.STARTED, 2), (Change.SUCCEEDED, 2)]
+    lost = changes[1]
+    assert lost.reason is Reason.WORKER_LOST
+    assert lost.message is not None
+    assert "PodDeleted" in lost.message
+
+
+async def test_the_api_server_may_be_away_for_a_while(cluster: World) -> None:
+    cluster.start()
+    await cluster.platform.define(_COPY, **_SMALL, reuse=1)
+    first = await cluster.platform.upload("data/in/first.txt", b"1")
+    await cluster.platform.ended(first.id, timeout=60)
+    await cluster.api_relay.cut()
+    meanwhile = [await cluster.platform.upload(f"data/in/away{n}.txt", b"2") for n in range(3)]
+    await asyncio.sleep(20)
+    await cluster.api_relay.open()
+    for one in meanwhile:
+        ended = await cluster.platform.ended(one.id, timeout=120)
+        assert (ended.change, ended.attempt) == (Change.SUCCEEDED, 1), described(ended)
+
+
+async def test_the_next_scheduler_adopts_what_runs(cluster: World) -> None:
+    process = cluster.start()
+    await cluster.platform.define(_SLOW, **_SMALL)
+    invocation = await cluster.platform.call(b"x")
+    await cluster.platform.started(invocation.id)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    cluster.start()
+    ended = await cluster.platform.ended(invocation.id, timeout=60)
+    assert (ended.change, ended.attempt) == (Change.SUCCEEDED, 1), described(ended)
+    assert "worker adopted" in cluster.log.read_text()
+    await cluster.until(lambda: _complete(cluster), "the adopted Worker ends when idle")
+    assert len(await cluster.jobs_now()) == 1
+
+
+async def _field(cluster: World, name: str) -> str:
+    return str((await cluster.status()).get(name, ""))
+
+
+async def _complete(cluster: World) -> list[Any]:
+    jobs = await cluster.jobs_now()
+    return [job for job in jobs if job.get("status", {}).get("succeeded")]
+
+
+async def test_a_worker_that_the_node_evicts_is_named_so(cluster: World) -> None:
+    cluster.start(KUBERNETES__WORKSPACE_SIZE="4Mi", BUS__LEASE="PT10S")
+    fill = "#!/bin/sh\ndd if=/dev/zero of=big bs=1M count=30\nsleep 60\n"
+    await cluster.platform.define(fill, **_SMALL)
+    invocation = await cluster.platform.call(b"x")
+    await cluster.platform.started(invocation.id)
+    lost = await cluster.changed(invocation.id, Change.RETRIED)
+    assert lost.reason is Reason.EVICTED, described(lost)
+    assert lost.message is not None
+    assert "Usage of EmptyDir volume" in lost.message
+
+
+async def test_a_pod_evicted_for_a_drained_node_lets_its_worker_give_back_what_it_has(cluster: World) -> None:
+    cluster.start(KUBERNETES__TERMINATION_GRACE="PT13S")
+    await cluster.platform.define("#!/bin/sh\nsleep 15\n", **_SMALL)
+    invocation = await cluster.platform.call(b"x")
+    await cluster.platform.started(invocation.id)
+    (pod,) = await cluster.running_pods()
+    name = pod["metadata"]["name"]
+    await cluster.api.create(f"{cluster.pods}/{name}/eviction", {"metadata": {"name": name}})
+    ended = await cluster.platform.ended(invocation.id, timeout=120)
+    assert (ended.change, ended.attempt) == (Change.SUCCEEDED, 2), described(ended)
+
+
+async def test_an_image_without_a_shell_degrades_the_service_in_the_runtimes_words(cluster: World) -> None:
+    cluster.start()
+    await cluster.platform.define(_COPY, **_SMALL | {"image": "localhost/pause:1"})
+    await cluster.platform.call(b"x")
+    degraded = await cluster.until(lambda: _field(cluster, "degraded"), "the Service is degraded")
+    assert degraded.startswith("StartError: ")
+    assert "/bin/sh" in degraded

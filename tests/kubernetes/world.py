@@ -14,7 +14,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,9 @@ from tests.integration.supervisor.platform import KEYS, Platform, platform
 from tests.kubernetes.relay import Relay, relay
 from tests.servers import Running
 from tidemill.platform.servers import NatsServer, SeaweedServer
-from tidemill_common.contracts.contract import ServiceName
-from tidemill_common.errors import ConflictError, NotFoundError
+from tidemill_common.contracts.contract import InvocationId
+from tidemill_common.contracts.invocation import CHANGED, Change, InvocationChanged
+from tidemill_common.errors import ConflictError
 from tidemill_common.secrets import PLATFORM, S3Credentials, SecretRecord
 from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object, open_api
 
@@ -106,6 +106,15 @@ class World:
         view = {} if found is None else json.loads(found.value)
         return dict(view.get("services", {}).get(self.platform.name, {}))
 
+    async def changed(self, invocation: InvocationId, change: Change) -> InvocationChanged:
+        """The first record of this kind of an Invocation."""
+        key = self.platform.name
+        async with asyncio.timeout(90), self.platform.bus.log.read(CHANGED, key=key, follow=True) as records:
+            async for record in records:
+                if (record.body.invocation_id, record.body.change) == (invocation, change):
+                    return record.body
+        raise AssertionError("the log ended")
+
     async def put_secret(self, name: str, record: SecretRecord) -> None:
         """As the gateway would, for pods."""
         body = base64.b64encode(record.model_dump_json().encode()).decode()
@@ -176,6 +185,8 @@ async def world(nats: Running, seaweed: Running, directory: Path) -> AsyncIterat
                 yield here
             finally:
                 here.end()
+                if made.revision:
+                    await made.remove()  # or later schedulers on this bus would serve it
 
 
 @contextlib.asynccontextmanager
@@ -200,6 +211,3 @@ async def _host_address(api: KubernetesApi) -> str:
 def _server() -> str:
     config = yaml.safe_load(KUBECONFIG.read_text())
     return str(config["clusters"][0]["cluster"]["server"])
-
-
-__all__ = ["USER_IMAGE", "NotFoundError", "ServiceName", "World", "tempfile", "world"]

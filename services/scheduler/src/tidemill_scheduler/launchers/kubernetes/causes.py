@@ -14,6 +14,10 @@ _HOPELESS: Final = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageN
 _BROKEN: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _UNTELLING: Final = frozenset({"BackoffLimitExceeded"})
 """A Job says this whatever its pod died of."""
+CANNOT_START: Final = frozenset({"StartError", "ContainerCannotRun"})
+"""The image has no shell, or the node cannot run it: its supervisor waits in vain."""
+_OF_ITSELF: Final = frozenset({"Completed", "Error", "ContainerStatusUnknown"})
+"""A container's end that says nothing beyond its exit code; the last is of one that never ran."""
 _IGNORED_EVENTS: Final = frozenset(
     {"MissingClusterDNS", "FailedToRetrieveImagePullSecret", "FailedScheduling", "Failed"}
 )
@@ -70,6 +74,11 @@ def is_failed(job: Object) -> bool:
     return (_condition(job, "Failed") or _condition(job, "FailureTarget")) is not None
 
 
+def has_sandbox(pod: Object) -> bool:
+    """Whether its volumes are mounted and its network is there, so that only containers are missing."""
+    return _condition(pod, "PodReadyToStartContainers") is not None
+
+
 def event_trouble(warnings: Sequence[Object], *, kind: str) -> Cause | None:
     """The newest Warning about this kind of object that says why a Worker does not run."""
     for event in reversed(warnings):
@@ -84,7 +93,7 @@ def _container_cause(pod: Object) -> Cause | None:
     """The kernel killed a container, or it could not be started."""
     for name, status in zip(("supervisor", "user"), containers_of(pod), strict=True):
         ended = status.get("state", {}).get("terminated")
-        if ended is not None and ended.get("reason") not in ("Completed", "Error"):
+        if ended is not None and ended.get("reason") not in _OF_ITSELF:
             return _termination(name, ended)
     return None
 

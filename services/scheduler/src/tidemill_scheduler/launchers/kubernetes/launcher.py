@@ -97,10 +97,10 @@ class KubernetesLauncher:
         self._prefetching = Prefetching(api, self._settings)
         reflectors = {name: Reflector(api, *what) for name, what in self._followed().items()}
         for name, reflector in reflectors.items():
-            self._begin(name, reflector.run())
+            self._begin(name, reflector.run)
             await reflector.listed()
         self._roster.complete()
-        self._begin("upkeep", self._keep_up())
+        self._begin("upkeep", self._keep_up)
         for running in self._roster.workers():
             log.info("worker adopted", worker=running.spec.id, service=running.spec.service)
 
@@ -203,10 +203,10 @@ class KubernetesLauncher:
             self._nodes[node.name] = node
         self._roster.take_node(node.name, is_lost=node.is_lost or change.type is ChangeType.DELETED)
 
-    def _begin(self, name: str, work: Awaitable[None]) -> None:
+    def _begin(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:
             try:
-                await work
+                await work()
             except Exception as error:  # noqa: BLE001 - surfaces at whoever reads exits
                 self._exits.put_nowait(error)
 

@@ -231,7 +231,7 @@ class Roster:
             self._seen[worker] = _buried(seen)
 
     def _limit(self, standing: Standing) -> timedelta | None:
-        if standing.supervisor_ended:
+        if standing.supervisor_ended or standing.user_ended is not None:
             return self._settings.leftover_timeout
         if standing.stage is not Stage.PENDING or standing.trouble is None or standing.trouble.reason == "Suspended":
             return None

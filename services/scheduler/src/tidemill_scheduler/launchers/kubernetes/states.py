@@ -13,8 +13,10 @@ from enum import StrEnum
 from typing import Any, Final
 
 from tidemill_scheduler.launchers.kubernetes.causes import (
+    CANNOT_START,
     containers_of,
     event_trouble,
+    has_sandbox,
     is_failed,
     job_cause,
     pod_cause,
@@ -56,7 +58,7 @@ class Standing:
     trouble: Cause | None = None
     """What keeps it from running."""
     is_hopeless: bool = False
-    """The trouble does not pass by itself: withdraw it."""
+    """The trouble does not pass by itself, and nothing can end it: withdraw it."""
     is_waiting_for_room: bool = False
     """It waits for a node, or for a quota."""
     user_ended: Cause | None = None
@@ -111,7 +113,10 @@ def _with_pod(seen: Seen, pod: Object) -> Standing:
         )
     ended = user_cause(user)
     if started is not None and ("running" in user.get("state", {}) or ended is not None):
-        return Standing(stage=Stage.RUNNING, since=time_of(started), user_ended=ended)
+        is_hopeless = ended is not None and ended.reason in CANNOT_START
+        return Standing(
+            stage=Stage.RUNNING, since=time_of(started), user_ended=ended, trouble=ended, is_hopeless=is_hopeless
+        )
     return _pending(seen, pod)
 
 
@@ -121,10 +126,15 @@ def _pending(seen: Seen, pod: Object) -> Standing:
     return Standing(
         stage=Stage.PENDING,
         since=_created(pod),
-        trouble=pull or unschedulable or event_trouble(seen.warnings, kind="Pod"),
+        trouble=pull or unschedulable or _trouble_told(seen, pod),
         is_hopeless=is_hopeless,
         is_waiting_for_room=unschedulable is not None,
     )
+
+
+def _trouble_told(seen: Seen, pod: Object) -> Cause | None:
+    """Warnings are not taken back, but once the pod's sandbox is there its volumes are as well."""
+    return None if has_sandbox(pod) else event_trouble(seen.warnings, kind="Pod")
 
 
 def _unschedulable(pod: Object) -> Cause | None:
