@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tidemill_common.bus import Live
 from tidemill_scheduler.identities import IdentityFiles, identities_of
 from tidemill_scheduler.launchers.environment import RUNNER, worker_environment
 from tidemill_scheduler.launchers.process import ProcessLauncher
@@ -22,8 +23,7 @@ def launcher_of(settings: Settings, live: Live) -> Launcher:
             return _process_launcher(settings, worker_environment(settings))
         case "docker":
             # Only who uses Docker loads its client.
-            from tidemill_common.bus import Live
-from tidemill_scheduler.launchers.docker.opening import open_docker_launcher
+            from tidemill_scheduler.launchers.docker.opening import open_docker_launcher
 
             supervisors = _process_launcher(settings, {RUNNER: "container", **worker_environment(settings)})
             return open_docker_launcher(settings, supervisors)
