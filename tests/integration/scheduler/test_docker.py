@@ -155,7 +155,8 @@ async def test_a_scheduler_that_was_killed_is_followed_by_one_that_adopts_and_ti
     first.kill()
     first.wait()
     label = f"tidemill.io/installation={(world.directory / 'state' / 'docker-installation').read_text()}"
-    docker_host.docker("run", "-d", "--name", f"orphan-{name}", "--label", label, BUSYBOX, "sleep", "600")
+    own = ("--name", f"orphan-{name}", "--label", label, "--network", "none")
+    docker_host.docker("run", "-d", *own, BUSYBOX, "sleep", "600")
 
     second = world.start(behaviour="hold", **settings)
     await until(lambda: ours(docker_host, world.directory) == [name], "what belongs to no Worker is removed")

@@ -18,6 +18,7 @@ BUSYBOX: Final = "testbed/busybox:1"
 """`sh`, `cat`, `ls`, `echo`, `sleep`, `env`, `id`, `wc`, `sha256sum`, `nc`, `httpd`; root."""
 SOMEBODY: Final = "testbed/somebody:1"
 """The same with a user that is not root, an entry point and `OF_THE_IMAGE=kept`."""
+_BRIDGE: Final = Path("/sys/class/net/docker0")
 _WITHOUT_NETFILTER: Final = "--iptables=false --bridge=none"
 
 
@@ -84,6 +85,8 @@ def _started(directory: Path, options: str) -> DockerHost:
     try:
         host.start()
     except RuntimeError:
+        if _BRIDGE.exists():
+            raise  # a daemon that is told to have no bridge removes that of another
         host.options, host.network = f"{options} {_WITHOUT_NETFILTER}", "none"
         host.start()
     return host

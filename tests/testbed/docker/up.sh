@@ -1,6 +1,7 @@
 #!/bin/sh
 # up.sh STATE_DIR: a private dockerd (needs root) with an image made of busybox; prints its DOCKER_HOST.
-# DOCKERD_OPTS adds flags, for example "--iptables=false --bridge=none" where there is no netfilter.
+# DOCKERD_OPTS adds flags, for example "--iptables=false --bridge=none" where there is no netfilter; not beside another
+# daemon: it would remove that one's bridge.
 set -eu
 mkdir -p "$1"
 S=$(cd "$1" && pwd)
