@@ -16,7 +16,9 @@ from tests.testbed.docker import DockerHost
 from tests.testbed.images.stack import COMPONENTS, SERVERS, Stack, build, stack
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
-_BUILT = ("nats", "seaweedfs", "postgresql", *COMPONENTS)
+_IMAGES = (*COMPONENTS, "supervisor")
+_LARGEST = 200 * 10**6
+"""Bytes over the base image."""
 _TRY_TO_WRITE = """
 try:
     open({path!r}, "w")
@@ -26,12 +28,19 @@ except OSError as error:
 
 
 @pytest.fixture(scope="module")
-def running(docker_host: DockerHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def built(docker_host: DockerHost) -> DockerHost:
+    """The components' images, as they are now."""
+    build(*_IMAGES, docker_host=docker_host.address)
+    return docker_host
+
+
+@pytest.fixture(scope="module")
+def running(built: DockerHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The stack, once for this module."""
-    if docker_host.network == "none":
+    if built.network == "none":
         pytest.skip("this machine cannot have bridges")
-    build(*_BUILT, docker_host=docker_host.address)
-    with stack(tmp_path_factory.mktemp("compose"), docker_host=docker_host.address) as made:
+    build("nats", "seaweedfs", "postgresql", docker_host=built.address)
+    with stack(tmp_path_factory.mktemp("compose"), docker_host=built.address) as made:
         yield made
 
 
@@ -48,6 +57,24 @@ def target(running: Stack) -> Target:
         s3_secret_key=store["secret_key"],
         isolates=False,
     )
+
+
+@pytest.mark.parametrize("component", _IMAGES)
+def test_an_image_is_small(built: DockerHost, component: str) -> None:
+    names = (f"localhost/tidemill/{component}:test", "localhost/testbed/python:3.11")
+    whole, base = (int(built.docker("image", "inspect", "-f", "{{.Size}}", name)) for name in names)
+    assert 0 < whole - base < _LARGEST
+
+
+@pytest.mark.parametrize("component", _IMAGES)
+def test_an_image_starts_without_root_capabilities_and_a_writable_file_system(
+    built: DockerHost, component: str
+) -> None:
+    module = f"tidemill_{component.replace('-', '_')}"
+    code = f"import os, {module}.settings; print(os.getuid(), os.access('/opt/tidemill', os.W_OK))"
+    image = f"localhost/tidemill/{component}:test"
+    options = ["run", "--rm", "--read-only", "--cap-drop", "ALL", "--network", "none", "--entrypoint", "python"]
+    assert built.docker(*options, image, "-c", code) == "10001 False"
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
