@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.unit.scheduler.planned import GIB, NOW, applied, count, needs, pool, settled, snapshot, worker
 from tidemill_common.bus import Backlog
 from tidemill_common.contracts.contract import ServiceName
-from tidemill_common.contracts.service import Service, Synchronous
+from tidemill_common.contracts.service import Batch, Service, Synchronous
 from tidemill_common.errors import InvalidInputError
 from tidemill_scheduler.domain.failures import failed
 from tidemill_scheduler.domain.planning import plan
@@ -53,6 +54,12 @@ def test_workers_follow_backlog_slots_and_bounds(
     service = needs("thumb", slots=slots, min_scale=min_scale, limit=limit)
 
     assert started(plan(snapshot([service], {"thumb": ready}))) == ["thumb"] * expected
+
+
+def test_one_worker_takes_whole_batches() -> None:
+    service = replace(needs("thumb", slots=2), batch=8)
+
+    assert started(plan(snapshot([service], {"thumb": 17}))) == ["thumb"] * 2
 
 
 def test_warm_workers_say_so() -> None:
@@ -245,11 +252,13 @@ def test_a_definition_says_how_many_workers_its_totals_hold() -> None:
         total_cpu="2",
         total_memory="3Gi",
         synchronous=Synchronous(min_scale=1, max_scale=10),
+        batch=Batch(size=20),
     )
 
     found = needs_of(service, revision=7)
 
     assert (found.cpu_millicores, found.memory_bytes, found.limit, found.revision) == (500, GIB, 3, 7)
+    assert found.batch == 20
 
 
 def test_a_quantity_that_cannot_be_read_says_so() -> None:

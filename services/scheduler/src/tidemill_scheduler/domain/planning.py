@@ -100,7 +100,7 @@ def _set_demand(standing: Standing, snapshot: Snapshot, startable: dict[tuple[st
     """What the Service asks for. `startable` remembers the answers of this round, which many Services share."""
     needs, demand = standing.needs, standing.demand
     backlog = snapshot.backlog.get(needs.service, _NOTHING)
-    standing.by_backlog = -(-(backlog.interactive + backlog.batch) // needs.slots)
+    standing.by_backlog = -(-(backlog.interactive + backlog.batch) // (needs.slots * needs.batch))
     desired = max(standing.by_backlog, needs.min_scale)
     if needs.limit is not None and desired > needs.limit:
         desired = needs.limit

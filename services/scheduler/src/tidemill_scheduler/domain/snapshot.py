@@ -49,6 +49,8 @@ class Needs:
     memory_bytes: int
     revision: int = 1
     slots: int = 1
+    batch: int = 1
+    """Invocations that one slot takes together."""
     priority: int = 0
     min_scale: int = 0
     limit: int | None = None
@@ -205,6 +207,7 @@ def needs_of(service: Service, *, revision: int) -> Needs:
         cpu_millicores=cpu,
         memory_bytes=memory,
         slots=service.slots,
+        batch=service.batch.size if service.batch else 1,
         priority=service.priority,
         min_scale=service.synchronous.min_scale,
         limit=min(limits) if limits else None,
