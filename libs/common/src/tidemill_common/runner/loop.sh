@@ -115,6 +115,20 @@ _tidemill_check() { # tell the end of script $1 when whoever should have told it
   case $_tidemill_state in '' | Z) _tidemill_end "$1" ;; esac
 } 2>/dev/null
 
+_tidemill_open() { # let everybody read what is in the directory $1, which may be another user's; no link is followed
+  _tidemill_out=$1
+  set --
+  for _tidemill_each in "$_tidemill_out"/* "$_tidemill_out"/.[!.]* "$_tidemill_out"/..?*; do
+    if [ -h "$_tidemill_each" ] || [ ! -e "$_tidemill_each" ]; then continue; fi
+    set -- "$@" "$_tidemill_each"
+    if [ $# -ge 100 ]; then
+      chmod -R a+rwX "$@"
+      set --
+    fi
+  done
+  if [ $# -gt 0 ]; then chmod -R a+rwX "$@"; fi
+}
+
 _tidemill_clear() { # kill all that script $1 (process id $2, workspace $3) left; open its output for the supervisor
   _tidemill_round=0
   while [ $_tidemill_round -lt 200 ]; do
@@ -124,7 +138,7 @@ _tidemill_clear() { # kill all that script $1 (process id $2, workspace $3) left
   done
   eval "wait \$_tidemill_of_$1; unset _tidemill_of_$1"
   _tidemill_active=$((_tidemill_active - 1))
-  chmod -R a+rwX "$_tidemill_root/$3/output"
+  _tidemill_open "$_tidemill_root/$3/output"
   _tidemill_count_kills
   echo "cleared $1 $_tidemill_kills" >&4
 } 2>/dev/null
