@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +29,18 @@ class Cluster:
         """Names of the objects of one kind."""
         return {found["metadata"]["name"] for found in self.get(kind, "-n", namespace)["items"]}
 
-    def may(self, account: str, verb: str, what: str, namespace: str, *more: str) -> bool:
-        """Whether a service account (`namespace:name`) may do this, as the API server says."""
-        who = f"--as=system:serviceaccount:{account}"
-        done = self.run("auth", "can-i", verb, what, "-n", namespace, who, *more, check=False)
-        return done.stdout.strip().endswith("yes")
+    def allowed(self, account: str, asked: Iterable[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+        """Which of these (verb, `resource.group/subresource`, namespace) an account (`namespace:name`) may do."""
+        wanted = list(asked)
+        given = "\n---\n".join(json.dumps(_review(account, *each)) for each in wanted)
+        text = self.run("create", "-o", "json", "-f", "-", given=given).stdout
+        decoder, answers = json.JSONDecoder(), []
+        while text := text.lstrip():
+            answer, end = decoder.raw_decode(text)
+            answers += answer.get("items", [answer])
+            text = text[end:]
+        assert len(answers) == len(wanted)
+        return {each for each, answer in zip(wanted, answers, strict=True) if answer["status"]["allowed"]}
 
     def get_config(self) -> dict[str, str]:
         """The current cluster of the kubeconfig: `server` and `certificate-authority-data`."""
@@ -42,6 +50,15 @@ class Cluster:
     def token(self, namespace: str, account: str) -> str:
         """A token of a service account."""
         return self.run("create", "token", account, "-n", namespace).stdout.strip()
+
+
+def _review(account: str, verb: str, what: str, namespace: str) -> dict[str, Any]:
+    """https://kubernetes.io/docs/reference/kubernetes-api/authorization-resources/subject-access-review-v1/"""
+    kind, _, subresource = what.partition("/")
+    resource, _, group = kind.partition(".")
+    where = {"namespace": namespace, "verb": verb, "group": group, "resource": resource, "subresource": subresource}
+    spec = {"user": f"system:serviceaccount:{account}", "resourceAttributes": where}
+    return {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
 
 
 def fresh(name: str) -> str:

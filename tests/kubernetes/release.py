@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -113,20 +113,20 @@ class Release:
         if self._target is None:
             keys = f"{NAME}-credentials"
             self._target = Target(
-                endpoint=f"http://127.0.0.1:{self.forward(f'{NAME}-gateway', 80)}",
+                endpoint=f"http://127.0.0.1:{self.forward(f'service/{NAME}-gateway', 80)}",
                 username="oscar",
                 password=self.secret(keys, "admin-password"),
-                s3_endpoint=f"http://127.0.0.1:{self.forward(f'{NAME}-store', 8333)}",
+                s3_endpoint=f"http://127.0.0.1:{self.forward(f'service/{NAME}-store', 8333)}",
                 s3_access_key=self.secret(keys, "s3-access-key"),
                 s3_secret_key=self.secret(keys, "s3-secret-key"),
                 image=USER_IMAGE,
             )
         return self._target
 
-    def forward(self, service: str, port: int) -> int:
-        """A port of this machine that leads to a Kubernetes Service, also after its pods have changed."""
+    def forward(self, what: str, port: int) -> int:
+        """A port of this machine that leads to `service/…` or `pod/…`; also after a Service's pods have changed."""
         local = free_port()
-        loop = f"while :; do kubectl -n {self.namespace} port-forward service/{service} {local}:{port}; sleep 0.2; done"
+        loop = f"while :; do kubectl -n {self.namespace} port-forward {what} {local}:{port}; sleep 0.2; done"
         self._forwards.append(
             subprocess.Popen(
                 ["sh", "-c", loop], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -146,10 +146,17 @@ class Release:
 
 
 @contextlib.contextmanager
-def release(cluster: Cluster, helm: str, **values: Any) -> Iterator[Release]:
-    """An installation of its own, ready; removed afterwards."""
+def release(
+    cluster: Cluster, helm: str, *, before: Callable[[str], None] = lambda _: None, **values: Any
+) -> Iterator[Release]:
+    """An installation of its own, ready; removed afterwards.
+
+    Args:
+        before: Makes what it needs in its namespace.
+    """
     made = Release(cluster, helm, fresh("chart"), merged(dict(VALUES), own_values()))
     try:
+        before(made.namespace)
         made.apply(**values)
         yield made
     finally:

@@ -10,10 +10,12 @@ cache=$root/.cache/kubernetes
 cd "$root"
 "$here/helm.sh" "$root/.cache/bin"
 export PATH=$root/.cache/bin:$PATH
-if [ -n "${KUBECONFIG:-}" ]; then exec "$@"; fi
+if [ -n "${KUBECONFIG:-}" ]; then
+	PATH=$PATH:$(dirname "$KUBECONFIG")/bin exec "$@" # where up.sh puts a kubectl
+fi
 
 mkdir -p "$cache"
-state=$(mktemp -d "$cache/state.XXXXXX")
+state=$(mktemp -d)
 private_docker=
 down() {
 	"$here/down.sh" "$state" --wipe || true
