@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tidemill_common.secrets import FileSecretStore
 from tidemill_scheduler.exposing.instances import Places
 from tidemill_scheduler.exposing.ports import Exposer, OnChange
 from tidemill_scheduler.exposing.process import ProcessExposer
@@ -22,7 +23,33 @@ def exposer_of(settings: Settings, on_change: OnChange) -> Exposer:
         cluster = settings.kubernetes
         api = open_api(cluster.kubeconfig, cluster.context)
         return KubernetesExposer(api, cluster, settings.exposed, on_change=on_change)
+    if settings.launcher == "docker":
+        return _docker_exposer(settings, on_change)
     return ProcessExposer(places_of(settings), grace=_grace(settings), on_change=on_change)
+
+
+def _docker_exposer(settings: Settings, on_change: OnChange) -> Exposer:
+    from tidemill_scheduler.exposing.docker import DockerExposer, Tools
+    from tidemill_scheduler.exposing.docker_engine import ExposingEngine
+    from tidemill_scheduler.launchers.docker.engine import open_engine
+    from tidemill_scheduler.launchers.docker.images import Images
+    from tidemill_scheduler.launchers.docker.opening import installation_id
+    from tidemill_scheduler.launchers.docker.registries import config_file
+
+    docker, state_dir = settings.docker, settings.state_dir.absolute()
+    engine = ExposingEngine.over(open_engine(docker.host, timeout=docker.timeout))
+    return DockerExposer(
+        Tools(
+            engine=engine,
+            images=Images(engine, docker.pull, docker.config_file or config_file()),
+            secrets=FileSecretStore(settings.secrets_dir.absolute()),
+            scripts=state_dir / "exposed-scripts",
+            installation=installation_id(state_dir),
+            settings=docker,
+            grace=_grace(settings),
+            on_change=on_change,
+        )
+    )
 
 
 def places_of(settings: Settings) -> Places:
