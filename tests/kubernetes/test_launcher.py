@@ -214,3 +214,67 @@ async def test_an_image_without_a_shell_degrades_the_service_in_the_runtimes_wor
     degraded = await cluster.until(lambda: _field(cluster, "degraded"), "the Service is degraded")
     assert degraded.startswith("StartError: ")
     assert "/bin/sh" in degraded
+
+
+async def test_the_launcher_needs_no_other_rights_than_it_says(cluster: World) -> None:
+    await cluster.give_account("scheduler")
+    cluster.start(BUS__PASSWORD="unused")  # a bus Secret is written
+    await cluster.platform.define(_COPY, **_SMALL, image_prefetch=True)
+    await cluster.until(lambda: _pullers(cluster), "the image's puller is there")
+    invocation = await cluster.platform.upload("data/in/a.txt", b"hello")
+    ended = await cluster.platform.ended(invocation.id, timeout=60)
+    assert ended.change is Change.SUCCEEDED, described(ended)
+    await cluster.until(lambda: _no_pullers(cluster), "the image's puller is gone when the image is everywhere")
+    await cluster.until(lambda: _complete(cluster), "the Worker ends when idle")
+    assert await _secrets(cluster) == {f"tidemill-bus-{cluster.platform.name}", "tidemill-platform"}
+    await cluster.platform.remove()
+    await cluster.until(lambda: _is_forgotten(cluster), "the bus Secret goes with the Service")
+    refused = [line for line in cluster.log.read_text().splitlines() if "forbidden" in line]
+    assert [line for line in refused if "deployments" not in line] == []  # those are of exposed Services
+
+
+async def test_user_code_finds_no_key_in_its_pod(cluster: World) -> None:
+    """The needle is put together in the script, so that its own text is no find; a planted file is."""
+    look = """#!/bin/sh
+needle=test; needle=${needle}secret
+echo "$needle" > planted
+for file in /proc/[0-9]*/environ /proc/[0-9]*/cmdline; do
+  tr '\\0' '\\n' < "$file" | grep -q "$needle" && echo "found $file"
+done
+env | grep -q "$needle" && echo "found in env"
+find / \\( -path /proc -o -path /sys -o -path /dev \\) -prune -o -type f -exec grep -l "$needle" {} + |
+  sed 's/^/found /'
+ls -d /run/tidemill /var/run/secrets /run/secrets 2>&1 | sed 's/^/listed /'
+env | grep -c NEIGHBOUR_SERVICE | sed 's/^/links /'
+"""
+    neighbour = {"metadata": {"name": "neighbour"}, "spec": {"ports": [{"port": 80}]}}
+    await cluster.api.create(f"/api/v1/namespaces/{cluster.namespace}/services", neighbour)
+    cluster.start(BUS__PASSWORD="testsecret")
+    await cluster.platform.define(look, **_SMALL)
+    invocation = await cluster.platform.call(b"x")
+    ended = await cluster.platform.ended(invocation.id, timeout=60)
+    assert ended.change is Change.SUCCEEDED, described(ended)
+    lines = await cluster.platform.log_lines(invocation.id)
+    found = [line for line in lines if line.startswith("found")]
+    assert len(found) == 1, lines
+    assert found[0].endswith("/planted")
+    assert [line for line in lines if line.startswith("listed") and "No such file" not in line] == []
+    assert "links 0" in lines
+
+
+async def _pullers(cluster: World) -> list[Any]:
+    found = await cluster.api.get(f"/apis/apps/v1/namespaces/{cluster.namespace}/daemonsets")
+    return list(found["items"])
+
+
+async def _no_pullers(cluster: World) -> bool:
+    return not await _pullers(cluster)
+
+
+async def _secrets(cluster: World) -> set[str]:
+    found = await cluster.api.get(f"/api/v1/namespaces/{cluster.namespace}/secrets")
+    return {item["metadata"]["name"] for item in found["items"]}
+
+
+async def _is_forgotten(cluster: World) -> bool:
+    return f"tidemill-bus-{cluster.platform.name}" not in await _secrets(cluster)

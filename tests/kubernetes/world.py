@@ -31,9 +31,11 @@ from tidemill_common.contracts.invocation import CHANGED, Change, InvocationChan
 from tidemill_common.errors import ConflictError
 from tidemill_common.secrets import PLATFORM, S3Credentials, SecretRecord
 from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object, open_api
+from tidemill_scheduler.launchers.kubernetes.rights import CLUSTER_RULES, NAMESPACE_RULES
 
 KUBECONFIG = Path(os.environ.get("KUBECONFIG", ""))
 USER_IMAGE = os.environ.get("TIDEMILL_TEST_USER_IMAGE", "localhost/busybox:1")
+_CLUSTER = "/apis/rbac.authorization.k8s.io/v1"
 SUPERVISOR_IMAGE = os.environ.get("TIDEMILL_TEST_SUPERVISOR_IMAGE", "localhost/tidemill-supervisor:test")
 SUPERVISOR_COMMAND = json.loads(
     os.environ.get("TIDEMILL_TEST_SUPERVISOR_COMMAND", '["python", "-m", "tidemill_supervisor"]')
@@ -52,6 +54,10 @@ class World:
     store_relay: Relay
     directory: Path
     schedulers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    token: str = ""
+    """Of the account that schedulers have; empty: the administrator's."""
+    leftovers: list[str] = field(default_factory=list)
+    """What the namespace does not take along."""
 
     @property
     def jobs(self) -> str:
@@ -66,7 +72,7 @@ class World:
         values = {
             "BUS__URL": self.platform.bus_settings.url,
             "LAUNCHER": "kubernetes",
-            "KUBERNETES__KUBECONFIG": str(self._kubeconfig()),
+            "KUBERNETES__KUBECONFIG": str(self._kubeconfig(self.token)),
             "KUBERNETES__NAMESPACE": self.namespace,
             "KUBERNETES__BUS_URL": f"nats://{self.bus_relay.host}:{self.bus_relay.port}",
             "KUBERNETES__SUPERVISOR__IMAGE": SUPERVISOR_IMAGE,
@@ -142,13 +148,33 @@ class World:
                 process.kill()
             process.wait()
 
-    def _kubeconfig(self) -> Path:
+    async def give_account(self, name: str) -> None:
+        """Schedulers have the rights of the launcher from now on, and no more."""
+        account = {"metadata": {"name": name}}
+        core = f"/api/v1/namespaces/{self.namespace}/serviceaccounts"
+        roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{self.namespace}"
+        await self.api.create(core, account)
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": self.namespace}
+        for kind, path, rules in (("Role", roles, NAMESPACE_RULES), ("ClusterRole", _CLUSTER, CLUSTER_RULES)):
+            plural = f"{kind.lower()}s"
+            made = f"{self.namespace}-{name}"
+            reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": made}
+            binding = {"metadata": {"name": made}, "roleRef": reference, "subjects": [subject]}
+            await self.api.create(f"{path}/{plural}", {"metadata": {"name": made}, "rules": list(rules)})
+            await self.api.create(f"{path}/{kind.lower()}bindings", binding)
+            if kind == "ClusterRole":
+                self.leftovers += [f"{path}/{plural}/{made}", f"{path}/{kind.lower()}bindings/{made}"]
+        self.token = (await self.api.create(f"{core}/{name}/token", {"metadata": {}, "spec": {}}))["status"]["token"]
+
+    def _kubeconfig(self, token: str) -> Path:
         """The cluster's, by way of the relay."""
         config = yaml.safe_load(KUBECONFIG.read_text())
         for cluster in config["clusters"]:
             name = urlsplit(cluster["cluster"]["server"]).hostname
             cluster["cluster"]["tls-server-name"] = name
             cluster["cluster"]["server"] = f"https://{self.api_relay.host}:{self.api_relay.port}"
+        if token:
+            config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
         path = self.directory / "kubeconfig"
         path.write_text(yaml.safe_dump(config))
         return path
@@ -185,6 +211,8 @@ async def world(nats: Running, seaweed: Running, directory: Path) -> AsyncIterat
                 yield here
             finally:
                 here.end()
+                for path in here.leftovers:
+                    await api.delete(path)
                 if made.revision:
                     await made.remove()  # or later schedulers on this bus would serve it
 

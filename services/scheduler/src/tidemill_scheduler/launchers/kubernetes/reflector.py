@@ -89,8 +89,8 @@ class Reflector:
                 self._version = ""
             except TidemillError as error:
                 log.warning("watch broke off", path=self._selection.path, error=str(error))
-                await asyncio.sleep(self._pause * (0.5 + random.random()))  # jitter needs no strength
-                self._pause = min(_LAST_PAUSE, self._pause * 2)
+            await asyncio.sleep(self._pause * (0.5 + random.random()))  # jitter needs no strength
+            self._pause = min(_LAST_PAUSE, self._pause * 2)
 
     async def _follow(self) -> None:
         if not self._version:
