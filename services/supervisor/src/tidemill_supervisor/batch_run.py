@@ -15,7 +15,7 @@ from typing import Final
 from tidemill_common.contracts.invocation import Reason
 from tidemill_supervisor.definitions import Definition
 from tidemill_supervisor.domain.batches import BatchInput, attribute, local_names
-from tidemill_supervisor.domain.environment import WORKSPACE, Place, service_environment
+from tidemill_supervisor.domain.environment import Place, named, service_environment
 from tidemill_supervisor.domain.outcome import Outcome
 from tidemill_supervisor.domain.protocol import (
     BATCH,
@@ -180,7 +180,7 @@ class BatchRuns:
     ) -> BatchAnswer | Outcome:
         paths = {BATCH: place.root / "batch.json", RESULTS: place.root / "results.json"}
         paths[BATCH].write_bytes(manifest)
-        fixed = {name: str(path) for name, path in paths.items()} | {WORKSPACE: place.root.name}
+        fixed = {name: str(path) for name, path in paths.items()} | named(place)
         fixed |= {"TMP_INPUT_DIR": str(place.input), "TMP_OUTPUT_DIR": str(place.output)}
         command = Command(
             arguments=interpreter_of(definition.service.script, place.script),

@@ -278,7 +278,7 @@ def _attempt_of(pid: int) -> tuple[str, str] | None:
     if "TIDEMILL_MARK" not in found:
         return None
     attempt = f"{found.get('TIDEMILL_INVOCATION_ID')}-{found.get('TIDEMILL_ATTEMPT')}"
-    return found["TIDEMILL_MARK"], found.get(WORKSPACE, attempt)
+    return found["TIDEMILL_MARK"], found.get(WORKSPACE, attempt).removesuffix(".")
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from typing import Final
 
 from tidemill_common.contracts.invocation import Reason
 from tidemill_supervisor.definitions import Definition
-from tidemill_supervisor.domain.environment import WORKSPACE, Place, service_environment
+from tidemill_supervisor.domain.environment import Place, named, service_environment
 from tidemill_supervisor.domain.outcome import Ended, Outcome, classify
 from tidemill_supervisor.domain.protocol import REQUESTS, RESPONSES, is_ready
 from tidemill_supervisor.domain.transcript import NOTE
@@ -179,7 +179,7 @@ class Resident:
             fixed={
                 REQUESTS: str(self._exchange.requests),
                 RESPONSES: str(self._exchange.responses),
-                WORKSPACE: place.root.name,
+                **named(place),
             },
         )
         paths = [str(library), *filter(None, [environment.get("PYTHONPATH")])]

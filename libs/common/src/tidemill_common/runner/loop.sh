@@ -76,7 +76,9 @@ _tidemill_is_of() { # whether process $1 belongs to the script with session $2 i
   if [ "$4" = Z ]; then return 1; fi
   if [ "$7" = "$2" ]; then return 0; fi
   while read -r _tidemill_line || [ -n "$_tidemill_line" ]; do # without the zeros between its variables
-    case $_tidemill_line in *"TMP_OUTPUT_DIR=$_tidemill_root/$3/output"*) return 0 ;; esac
+    case $_tidemill_line in
+      *"TMP_OUTPUT_DIR=$_tidemill_root/$3/output"* | *"TIDEMILL_WORKSPACE=$3."*) return 0 ;;
+    esac
   done <"/proc/$1/environ"
   return 1
 }

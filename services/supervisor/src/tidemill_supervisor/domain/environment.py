@@ -58,6 +58,11 @@ class Place:
         return self.root / "script"
 
 
+def named(place: Place) -> dict[str, str]:
+    """The variable by which what a script left behind is found; the dot tells `resident-0-1` from `resident-0-10`."""
+    return {WORKSPACE: f"{place.root.name}."}
+
+
 def event_text(raw: bytes) -> str | None:
     """The Event as a variable; None: it is too large, or no text."""
     if len(raw) > EVENT_LIMIT_BYTES or b"\0" in raw:
