@@ -40,7 +40,6 @@ test: check servers  ## everything: check, then integration, end-to-end and faul
 	$(BIN)/pytest -m integration
 	$(BIN)/pytest -m e2e
 	$(BIN)/pytest -m chaos
-	$(BIN)/pytest -m docker
 
 test-docker: dev servers  ## user code in containers, on a Docker daemon of its own (or that of DOCKER_HOST)
 	$(BIN)/pytest -m docker
