@@ -232,7 +232,7 @@ def test_every_value_is_described_and_in_the_schema() -> None:
 
 
 @pytest.mark.parametrize("values", VALUE_SETS.values(), ids=VALUE_SETS.keys())
-def test_the_api_server_takes_every_object_and_knows_every_field(
+def test_the_api_server_takes_every_object_knows_every_field_and_warns_of_no_pod(
     kubernetes: Cluster, helm: str, values: dict[str, Any]
 ) -> None:
     place, made = fresh("chart"), rendered(helm, **values)
@@ -240,13 +240,15 @@ def test_the_api_server_takes_every_object_and_knows_every_field(
     spaces = {name: fresh("chart") if name != "place" else place for name in namespaces}
     for name in spaces.values():
         kubernetes.run("create", "namespace", name)
+        kubernetes.run("label", "namespace", name, "pod-security.kubernetes.io/warn=restricted")
     try:
         for found in made:
             if found["kind"] == "Namespace":
                 continue
             found["metadata"]["namespace"] = spaces[found["metadata"].get("namespace", "place")]
             dry = ("create", "--dry-run=server", "--validate=strict", "-f", "-")
-            kubernetes.run(*dry, given=json.dumps(found))
+            done = kubernetes.run(*dry, given=json.dumps(found))
+            assert "violate PodSecurity" not in done.stderr, done.stderr
     finally:
         kubernetes.run("delete", "namespace", *spaces.values(), "--wait=false")
 

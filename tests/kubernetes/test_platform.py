@@ -51,6 +51,24 @@ def test_a_name_that_kubernetes_does_not_take_is_refused_when_the_service_is_mad
     assert "Kubernetes" in answer.text
 
 
+def test_an_exposed_service_is_reached_through_the_gateway_and_goes_with_its_objects(
+    platform: Release, kubernetes: Cluster
+) -> None:
+    name, target = fresh("k8s", "site"), platform.target
+    script = "#!/bin/sh\nmkdir -p /tmp/site && echo hello > /tmp/site/index.html\nexec httpd -f -p 8080 -h /tmp/site\n"
+    expose = {"api_port": 8080, "min_scale": 1, "max_scale": 1, "cpu_threshold": 80}
+    target.apply(name, script, expose=expose)
+    base = f"/system/services/{name}/exposed/"
+
+    target.wait(lambda: target.api("GET", base).status_code == 200, "it answers", show=platform.state)
+
+    assert target.api("GET", base).text == "hello\n"
+    target.remove(name)
+    made = ("deployments,services,configmaps,horizontalpodautoscalers", "-n", platform.workers)
+    chosen = ("-l", f"tidemill.io/service={name}")
+    wait_until(lambda: not kubernetes.get(*made, *chosen)["items"], "its objects are gone")
+
+
 _SECRETS = "secrets"
 _APPLIED = {"get", "create", "patch", "delete"}
 _MAY: dict[str, dict[str, set[str]]] = {
@@ -58,7 +76,7 @@ _MAY: dict[str, dict[str, set[str]]] = {
     "storage-bridge": {_SECRETS: {"get"}},
     "scheduler": {
         _SECRETS: {*_APPLIED, "update"},
-        "jobs.batch": {"create", "get", "list", "watch", "delete"},
+        "jobs.batch": {"create", "list", "watch", "delete"},
         "pods": {"list", "watch", "delete"},
         "pods/log": {"get"},
         "events": {"list", "watch"},
