@@ -145,14 +145,14 @@ async def test_a_pod_killed_by_hand_costs_an_attempt_that_is_told_at_once(cluste
     assert "PodDeleted" in lost.message
 
 
-async def test_the_api_server_may_be_away_for_a_while(cluster: World) -> None:
+async def test_the_api_server_may_be_away_for_a_minute(cluster: World) -> None:
     cluster.start()
     await cluster.platform.define(_COPY, **_SMALL, reuse=1)
     first = await cluster.platform.upload("data/in/first.txt", b"1")
     await cluster.platform.ended(first.id, timeout=60)
     await cluster.api_relay.cut()
     meanwhile = [await cluster.platform.upload(f"data/in/away{n}.txt", b"2") for n in range(3)]
-    await asyncio.sleep(20)
+    await asyncio.sleep(60)
     await cluster.api_relay.open()
     for one in meanwhile:
         ended = await cluster.platform.ended(one.id, timeout=120)
@@ -278,3 +278,11 @@ async def _secrets(cluster: World) -> set[str]:
 
 async def _is_forgotten(cluster: World) -> bool:
     return f"tidemill-bus-{cluster.platform.name}" not in await _secrets(cluster)
+
+
+async def test_a_supervisor_without_memory_is_named_so(cluster: World) -> None:
+    cluster.start(KUBERNETES__SUPERVISOR__MEMORY_REQUEST="16Mi", KUBERNETES__SUPERVISOR__MEMORY_LIMIT="16Mi")
+    await cluster.platform.define(_COPY, **_SMALL)
+    await cluster.platform.call(b"x")
+    degraded = await cluster.until(lambda: _field(cluster, "degraded"), "the Service is degraded")
+    assert degraded.startswith("OOMKilled: container supervisor")

@@ -206,7 +206,7 @@ class Scheduling:
             quotas=policy.quotas,
             default_quota=policy.default_quota,
             weights=policy.weights,
-            failures={**stuck(self._launcher.workers(), most=policy.max_stuck, now=now), **self._failures},
+            failures=self._failures | stuck(self._launcher.workers(), most=policy.max_stuck, now=now),
             served=self._served,
             idle_timeout=policy.idle_timeout,
             turn=policy.turn,

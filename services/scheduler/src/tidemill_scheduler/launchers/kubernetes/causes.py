@@ -14,6 +14,8 @@ _HOPELESS: Final = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageN
 _BROKEN: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _UNTELLING: Final = frozenset({"BackoffLimitExceeded"})
 """A Job says this whatever its pod died of."""
+DELETED: Final = frozenset({"JobDeleted", "PodDeleted"})
+"""Somebody did that; it may have been us."""
 CANNOT_START: Final = frozenset({"StartError", "ContainerCannotRun"})
 """The image has no shell, or the node cannot run it: its supervisor waits in vain."""
 _OF_ITSELF: Final = frozenset({"Completed", "Error", "ContainerStatusUnknown"})

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from tidemill_common.contracts.contract import WorkerId
+from tidemill_scheduler.launchers.kubernetes.causes import DELETED
 from tidemill_scheduler.launchers.kubernetes.labels import WORKER_LABEL, spec_of
 from tidemill_scheduler.launchers.kubernetes.reflector import Change, ChangeType
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
@@ -231,8 +232,10 @@ class Roster:
             self._seen[worker] = _buried(seen)
 
     def _limit(self, standing: Standing) -> timedelta | None:
-        if standing.supervisor_ended or standing.user_ended is not None:
+        if standing.supervisor_ended:
             return self._settings.leftover_timeout
+        if standing.user_ended is not None:
+            return self._settings.ending_timeout
         if standing.stage is not Stage.PENDING or standing.trouble is None or standing.trouble.reason == "Suspended":
             return None
         if standing.is_waiting_for_room:
@@ -262,9 +265,9 @@ def _view(tracked: _Tracked) -> RunningWorker:
 
 def _ended(tracked: _Tracked, standing: Standing) -> WorkerEnded:
     """Its end; what we deleted ended for what we deleted it for."""
-    cause = tracked.withdrawn_for or tracked.standing.user_ended
-    if cause is None and not (tracked.is_withdrawn or tracked.is_draining):
-        cause = standing.cause
+    cause = tracked.withdrawn_for or tracked.standing.user_ended or standing.cause
+    if cause is not None and cause.reason in DELETED and (tracked.is_withdrawn or tracked.is_draining):
+        cause = None
     return WorkerEnded(
         spec=tracked.spec,
         was_draining=tracked.is_draining,

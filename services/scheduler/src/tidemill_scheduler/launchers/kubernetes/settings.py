@@ -123,8 +123,10 @@ class KubernetesSettings(Group):
     """Workers of one Service that may wait for a node or a quota; more where an autoscaler adds nodes for them."""
     container_timeout: timedelta = timedelta(minutes=2)
     """A pod whose containers cannot be made (a Secret is missing) for this long is withdrawn."""
-    leftover_timeout: timedelta = timedelta(seconds=15)
-    """How long one container of a Worker may outlive the other; a supervisor ends its Attempt meanwhile."""
+    leftover_timeout: timedelta = timedelta(seconds=3)
+    """How long the user's container may outlive its supervisor; it should end with it."""
+    ending_timeout: timedelta = timedelta(seconds=20)
+    """How long a supervisor may outlive the user's container: it ends its Attempt meanwhile."""
     drain_interval: timedelta = timedelta(seconds=5)
     """How often a Worker that drains is told so again; the message may be lost."""
     prefetch_timeout: timedelta = timedelta(minutes=30)
