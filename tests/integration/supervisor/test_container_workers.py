@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -171,3 +172,39 @@ async def test_user_code_cannot_have_a_secret_shipped(around: Platform, containe
     ended = await around.ended((await around.call(b"x")).id)
     assert (ended.change, ended.outputs) == (Change.SUCCEEDED, ())
     assert secret.read_bytes() == before, "the result was not written through a link"
+
+
+async def test_a_resident_script_lives_in_the_container(around: Platform, containers: ExitStack) -> None:
+    script = """\
+        #!/usr/bin/env python3
+        import os, pathlib
+        from tidemill_resident import serve
+        def handle(request):
+            text = pathlib.Path(request.input_file).read_text()
+            if text == "crash":
+                os._exit(9)
+            pathlib.Path(request.output_dir, "loud").write_text(text.upper())
+            return os.environ["IMAGE_SAYS"]
+        serve(handle)
+    """
+    await around.define(
+        dedent(script), resident=True, output=[{"path": f"data/{around.name}/out"}], retry={"attempts": 1}
+    )
+    worker, container = start(around, containers)
+    changes = []
+    for text in (b"one", b"crash", b"two"):
+        invocation = await around.upload(f"data/{around.name}/in/{text.decode()}", text)
+        changes.append((await around.ended(invocation.id)).change)
+    assert changes == [Change.SUCCEEDED, Change.DEAD, Change.SUCCEEDED]
+    assert await around.store.get(f"data/{around.name}/out/loud") == b"TWO"
+    worker.process.send_signal(signal.SIGTERM)
+    assert (await worker.ends(), await container.ends()) == (0, 0)
+
+
+async def test_a_batch_is_run_in_the_container(around: Platform, containers: ExitStack) -> None:
+    script = 'cd "$TMP_INPUT_DIR"; for f in *; do tr a-z A-Z < "$f" > "$TMP_OUTPUT_DIR/$f"; done'
+    await around.define(script, batch={"size": 4, "wait": "PT1S"}, output=[{"path": f"data/{around.name}/out"}])
+    uploads = [await around.upload(f"data/{around.name}/in/{number}", b"text %d" % number) for number in range(4)]
+    start(around, containers)
+    assert {(await around.ended(upload.id)).change for upload in uploads} == {Change.SUCCEEDED}
+    assert await around.store.get(f"data/{around.name}/out/3") == b"TEXT 3"
