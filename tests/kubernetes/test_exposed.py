@@ -126,11 +126,12 @@ async def cluster_with(exposed: ExposedSettings) -> AsyncIterator[Cluster]:
         api = ApplyingApi.over(plain)
         await api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
         exposer = KubernetesExposer(open_api(KUBECONFIG, None), settings_of(namespace), exposed, on_change=changed.set)
+        cluster = Cluster(api, namespace, exposer, changed)
         try:
             await exposer.adopt()
-            yield Cluster(api, namespace, exposer, changed)
+            yield cluster
         finally:
-            await exposer.close()
+            await cluster.exposer.close()
             await api.delete(f"/api/v1/namespaces/{namespace}")
 
 

@@ -1,0 +1,240 @@
+"""Traefik and metrics-server as processes of this machine, which reaches the testbed's pods and Services.
+
+Built by tests/testbed/kubernetes/addons.sh. What they add to the cluster (definitions, classes, an API service) is
+removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+import yaml
+
+from tidemill_common.errors import ConflictError, NotFoundError
+from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object
+
+CACHE: Final = Path(os.environ.get("TIDEMILL_TEST_ADDONS", Path(__file__).parents[2] / ".cache"))
+HOST: Final = os.environ.get("TESTBED_HOST_IP", "10.89.0.1")
+"""This machine, as pods and the API server see it."""
+_CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_API_SERVICES: Final = "/apis/apiregistration.k8s.io/v1/apiservices"
+_BINDINGS: Final = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+_ROLES: Final = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+
+
+def program(name: str) -> Path:
+    """A built addon; without it the test is skipped."""
+    path = CACHE / "bin" / name
+    if not path.is_file():
+        pytest.skip(f"{name} is not built: tests/testbed/kubernetes/addons.sh .cache")
+    return path
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(command: list[str], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """One that is ended."""
+    with log.open("ab") as output:
+        started = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
+    try:
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.wait(10)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+@asynccontextmanager
+async def traefik(api: KubernetesApi, kubeconfig: Path, namespace: str, directory: Path) -> AsyncIterator[str]:
+    """Traefik for the HTTPRoutes and nginx Ingresses of one namespace; its address. The Gateway is named `edge`."""
+    binary, port = program("traefik"), free_port()
+    controller = f"tidemill.io/{namespace}"
+    async with definitions(api):
+        await _create(api, "/apis/gateway.networking.k8s.io/v1/gatewayclasses", _gateway_class(namespace))
+        await _create(
+            api, f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/gateways", _gateway(namespace, port)
+        )
+        await _create(api, "/apis/networking.k8s.io/v1/ingressclasses", _ingress_class(namespace, controller))
+        command = [
+            str(binary),
+            f"--entrypoints.web.address=127.0.0.1:{port}",
+            "--providers.kubernetesgateway=true",
+            f"--providers.kubernetesgateway.namespaces={namespace}",
+            "--providers.kubernetescrd=true",
+            f"--providers.kubernetescrd.namespaces={namespace}",
+            "--providers.kubernetesingressnginx=true",
+            f"--providers.kubernetesingressnginx.watchnamespace={namespace}",
+            f"--providers.kubernetesingressnginx.ingressclass={namespace}",
+            f"--providers.kubernetesingressnginx.controllerclass={controller}",
+            "--experimental.kubernetesIngressNGINX=true",
+            "--log.level=INFO",
+            "--global.checknewversion=false",
+            "--global.sendanonymoususage=false",
+        ]
+        try:
+            with process(command, directory / "traefik.log", {"KUBECONFIG": str(kubeconfig)}):
+                yield f"http://127.0.0.1:{port}"
+        finally:
+            await api.delete(f"/apis/gateway.networking.k8s.io/v1/gatewayclasses/{namespace}")
+            await api.delete(f"/apis/networking.k8s.io/v1/ingressclasses/{namespace}")
+
+
+@asynccontextmanager
+async def definitions(api: KubernetesApi) -> AsyncIterator[None]:
+    """The kinds of the Gateway API and of Traefik; those that were there before stay."""
+    made = []
+    try:
+        for path in sorted((CACHE / "crds").glob("*.yaml")):
+            for item in yaml.safe_load_all(path.read_text()):
+                if item and await _create(api, _CRDS, item):
+                    made.append(item["metadata"]["name"])
+        yield
+    finally:
+        for name in made:
+            await api.delete(f"{_CRDS}/{name}")
+
+
+@asynccontextmanager
+async def metrics_server(api: KubernetesApi, kubeconfig: Path, directory: Path) -> AsyncIterator[None]:
+    """The metrics API, with figures of this node every few seconds.
+
+    The testbed's API server has no certificate to show, so metrics-server lets anybody read figures.
+    """
+    binary, port = program("metrics-server"), free_port()
+    files = {name: str(kubeconfig) for name in ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")}
+    command = [
+        str(binary),
+        *(f"--{name}={value}" for name, value in files.items()),
+        f"--secure-port={port}",
+        f"--cert-dir={directory / 'certificates'}",
+        "--authentication-skip-lookup",
+        "--kubelet-insecure-tls",
+        "--kubelet-preferred-address-types=InternalIP",
+        "--kubelet-use-node-status-port",
+        "--metric-resolution=10s",
+        "--kubelet-request-timeout=8s",
+    ]
+    *objects, (path, registration) = _metrics_objects(port)
+    try:
+        for where, item in objects:
+            await _create(api, where, item)
+        with process(command, directory / "metrics-server.log", {}):
+            await _answers(api)
+            await _create(api, path, registration)
+            try:
+                yield
+            finally:
+                await api.delete(f"{path}/{registration['metadata']['name']}")
+    finally:
+        for where, item in reversed(objects):
+            await api.delete(f"{where}/{item['metadata']['name']}")
+
+
+async def _answers(api: KubernetesApi) -> None:
+    """Wait until its address leads to it: the API server keeps its first connection, wherever that went."""
+    service = await api.get("/api/v1/namespaces/kube-system/services/expose-metrics")
+    url = f"https://{service['spec']['clusterIP']}/apis/metrics.k8s.io/v1beta1"
+    deadline = time.monotonic() + 30
+    async with httpx.AsyncClient(verify=False, timeout=2) as client:
+        while True:
+            try:
+                if (await client.get(url)).status_code == 200:
+                    return
+            except httpx.HTTPError as error:
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"{url}: {error!r}") from error
+            await asyncio.sleep(0.2)
+
+
+def _metrics_objects(port: int) -> list[tuple[str, Object]]:
+    figures = {"apiGroups": ["metrics.k8s.io"], "resources": ["pods", "nodes"], "verbs": ["get", "list"]}
+    role = {"rules": [figures, {"nonResourceURLs": ["/apis", "/apis/*", "/openapi/*"], "verbs": ["get"]}]}
+    meta = {"name": "expose-metrics"}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "expose-metrics"}
+    anybody = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:anonymous"}
+    slice_meta = {**meta, "labels": {"kubernetes.io/service-name": "expose-metrics"}}
+    endpoints = {
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [HOST]}],
+        "ports": [{"name": "https", "port": port}],
+    }
+    spec: dict[str, Any] = {
+        "group": "metrics.k8s.io",
+        "version": "v1beta1",
+        "service": {"name": "expose-metrics", "namespace": "kube-system", "port": 443},
+        "insecureSkipTLSVerify": True,
+        "groupPriorityMinimum": 100,
+        "versionPriority": 100,
+    }
+    ports = [{"name": "https", "port": 443, "targetPort": port}]
+    return [
+        (_ROLES, {"metadata": meta, **role}),
+        (_BINDINGS, {"metadata": meta, "roleRef": reference, "subjects": [anybody]}),
+        ("/api/v1/namespaces/kube-system/services", {"metadata": meta, "spec": {"ports": ports}}),
+        ("/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices", {"metadata": slice_meta, **endpoints}),
+        (_API_SERVICES, {"metadata": {"name": "v1beta1.metrics.k8s.io"}, "spec": spec}),
+    ]
+
+
+def _gateway_class(namespace: str) -> Object:
+    spec = {"controllerName": "traefik.io/gateway-controller"}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GatewayClass",
+        "metadata": {"name": namespace},
+        "spec": spec,
+    }
+
+
+def _gateway(namespace: str, port: int) -> Object:
+    listener = {"name": "web", "protocol": "HTTP", "port": port, "allowedRoutes": {"namespaces": {"from": "Same"}}}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "edge", "namespace": namespace},
+        "spec": {"gatewayClassName": namespace, "listeners": [listener]},
+    }
+
+
+def _ingress_class(namespace: str, controller: str) -> Object:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": {"name": namespace},
+        "spec": {"controller": controller},
+    }
+
+
+async def _create(api: KubernetesApi, path: str, item: Object) -> bool:
+    """False: it was there. A kind that was defined a moment ago may need another one."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            await api.create(path, item)
+        except ConflictError:
+            return False
+        except NotFoundError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)
+        else:
+            return True
