@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -61,6 +62,9 @@ class World:
         values = {"id": EventId(f"c{self.calls}"), **fields}
         event: EventReceived = stored_event(path, **values) if path else called_event(body, **values)
         await self.bus.queue.submit(invocation(event))
+        return await self.next_lease()
+
+    async def next_lease(self) -> Lease:
         async with asyncio.timeout(5):
             return await anext(aiter(self.leases))
 
@@ -91,7 +95,8 @@ class World:
 @contextlib.asynccontextmanager
 async def open_world(root: Path, **defaults: Any) -> AsyncIterator[World]:
     """With these fields of the Service."""
-    guardian = Guardian("m1")
+    mark = secrets.token_hex(8)  # a guardian kills whatever has its mark, also of tests that run beside these
+    guardian = Guardian(mark)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(guardian.close)
         bus = await stack.enter_async_context(open_memory(BusSettings(url="memory://")))
@@ -103,7 +108,7 @@ async def open_world(root: Path, **defaults: Any) -> AsyncIterator[World]:
             jitter=lambda: 0.0,
             rules=Rules(grace=timedelta(milliseconds=100)),
         )
-        provision = Provision(tools, place(root), slots=1)
+        provision = Provision(tools, place(root, mark=mark), slots=1)
         stack.push_async_callback(provision.close)
         leases = await stack.enter_async_context(bus.queue.leases(NAME, slots=8))
         yield World(bus, leases, root, tools, provision, defaults=defaults)

@@ -106,6 +106,18 @@ async def test_a_timeout_ends_it_and_the_next_invocation_finds_a_new_one(world: 
     assert (await world.call(script, b"", timeout=timedelta(seconds=5))).result == b"1"
 
 
+async def test_a_workspace_that_grows_too_large_ends_it(world: World) -> None:
+    script = python("""
+        if body == 'large':
+            for number in range(40):
+                open(request['tmp_dir'] + f'/{number}', 'wb').write(b'x' * 100_000)
+            time.sleep(60)
+    """)
+    large = await world.call(script, b"large", ephemeral_storage_request="1Mi")
+    assert (large.change, large.reason) == (Change.DEAD, Reason.DISK_LIMIT)
+    assert (await world.call(script)).change is Change.SUCCEEDED
+
+
 async def test_the_time_to_load_is_not_the_invocations(world: World) -> None:
     script = python("answer['result'] = str(count)", ready=False)
     script = script.replace("for line in", "time.sleep(0.3)\n" + READY + "for line in")

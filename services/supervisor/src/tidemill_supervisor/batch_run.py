@@ -115,7 +115,10 @@ class BatchRuns:
         residents: To whom batches are put when a Service's script is resident.
     """
 
-    def __init__(self, scripts: Scripts, pattern: Place, residents: Callable[[], Residents]) -> None:
+    def __init__(
+        self, scripts: Scripts, pattern: Place, residents: Callable[[], Residents], *, enforce_memory: bool
+    ) -> None:
+        self._enforce_memory = enforce_memory
         self._scripts = scripts
         self._pattern = pattern
         self._residents = residents
@@ -187,6 +190,7 @@ class BatchRuns:
             environment=service_environment(definition.service, secrets=definition.secrets, place=place, fixed=fixed),
             directory=place.root,
             file_limit_bytes=limits.disk_bytes,
+            memory_limit_bytes=definition.memory_bytes if self._enforce_memory else None,
         )
         outcome = await execute(self._scripts, command, place, limits, _everybody(members))
         return outcome if outcome.reason is not Reason.COMPLETED else _results(paths[RESULTS])

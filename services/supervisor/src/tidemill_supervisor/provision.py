@@ -34,7 +34,7 @@ class Provision:
         self._fresh = FreshScript(scripts=tools.scripts, enforce_memory=tools.rules.enforce_memory)
         self._workspaces = Workspaces(tools.scripts, pattern.root.parent)
         self._residents: Residents | None = None
-        runs = BatchRuns(tools.scripts, pattern, self._resident)
+        runs = BatchRuns(tools.scripts, pattern, self._resident, enforce_memory=tools.rules.enforce_memory)
         self._batches = Batches(runs, self._workspaces, tools.clock, slots=slots)
         self._lost: set[str] = set()
         """Invocations in hand that an earlier Worker was lost with: this one may be, too."""
@@ -86,6 +86,7 @@ class Provision:
                 grace=rules.grace,
                 load_timeout=rules.load_timeout,
                 enforce_memory=rules.enforce_memory,
+                disk_limit_bytes=rules.disk_limit_bytes,
             )
             self._residents = Residents(self._tools.scripts, self._workspaces, self._pattern, manner, slots=self._slots)
         return self._residents

@@ -48,6 +48,8 @@ class Manner:
     load_timeout: timedelta
     """From its start until it is ready."""
     enforce_memory: bool = False
+    disk_limit_bytes: int | None = None
+    """Where the Service has none of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +195,7 @@ class _Seat:
     def _start(self, definition: Definition) -> Resident:
         place = replace(self._pattern, root=self._pattern.root.with_name(next(self._names)))
         bounds = Bounds(
-            file_bytes=definition.disk_limit_bytes,
+            file_bytes=definition.disk_limit_bytes or self._manner.disk_limit_bytes,
             memory_bytes=definition.memory_bytes if self._manner.enforce_memory else None,
             grace=self._manner.grace,
         )
