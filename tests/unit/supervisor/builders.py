@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from tidemill_supervisor.domain.environment import Place
 from tidemill_supervisor.reporting import Execution
 
 NOW = datetime(2026, 3, 4, 10, 11, 12, 345000, tzinfo=UTC)
+MARK = f"m{os.getpid()}"
+"""A guardian kills whatever has its mark on this machine, also of tests that run beside these."""
 NAME = ServiceName("blur")
 
 
@@ -55,7 +58,7 @@ def service(script: str = "true", **fields: Any) -> Service:
     return Service.model_validate({"name": NAME, "image": "none", "script": script, **fields})
 
 
-def place(root: Path, *, attempt: int = 1, invocation_id: str = "i1", mark: str = "m1") -> Place:
+def place(root: Path, *, attempt: int = 1, invocation_id: str = "i1", mark: str = MARK) -> Place:
     """Where an Attempt works."""
     return Place(root=root / f"{invocation_id}-{attempt}", attempt=attempt, worker="w1", mark=mark, node="this-machine")
 

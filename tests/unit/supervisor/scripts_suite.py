@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.supervisor.builders import place
+from tests.unit.supervisor.builders import MARK, place
 from tidemill_common.contracts.invocation import Reason
 from tidemill_supervisor.domain.environment import Place
 from tidemill_supervisor.domain.outcome import Outcome
@@ -20,7 +20,6 @@ from tidemill_supervisor.ports import Command, Scripts
 from tidemill_supervisor.processes import interpreter_of
 from tidemill_supervisor.workspace import furnish
 
-MARK = f"m{os.getpid()}"
 """Of this test run alone: what has the mark of a guardian is killed, wherever it runs."""
 QUICK = Limits(grace=timedelta(milliseconds=300), scan_interval=timedelta(milliseconds=20))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.supervisor.builders import called_event, execution, invocation, place, service, stored_event
+from tests.unit.supervisor.builders import MARK, called_event, execution, invocation, place, service, stored_event
 from tidemill_common.bus import Bus, Lease
 from tidemill_common.bus.memory import open_memory
 from tidemill_common.contracts.event import ArtifactRef, EventReceived
@@ -133,7 +133,7 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     settings = BusSettings(url="memory://", lease=timedelta(seconds=3))
-    with contextlib.closing(Guardian("m1")) as guardian:
+    with contextlib.closing(Guardian(MARK)) as guardian:
         async with open_memory(settings) as bus:
             made = World(bus, tmp_path, ProcessScripts(guardian))
             async with made.stack:
