@@ -20,7 +20,6 @@ from tidemill_supervisor.ports import Command, Scripts
 from tidemill_supervisor.processes import interpreter_of
 from tidemill_supervisor.workspace import furnish
 
-"""Of this test run alone: what has the mark of a guardian is killed, wherever it runs."""
 QUICK = Limits(grace=timedelta(milliseconds=300), scan_interval=timedelta(milliseconds=20))
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.supervisor.scripts_suite import MARK, Bench, ScriptsSuite
+from tests.unit.supervisor.builders import MARK
+from tests.unit.supervisor.scripts_suite import Bench, ScriptsSuite
 from tidemill_common.contracts.invocation import Reason
 from tidemill_supervisor import processes
 from tidemill_supervisor.guardian import Guardian
