@@ -134,7 +134,7 @@ async def test_a_pod_killed_by_hand_costs_an_attempt_that_is_told_at_once(cluste
     await cluster.platform.define(_SLOW, **_SMALL)
     invocation = await cluster.platform.call(b"x")
     await cluster.platform.started(invocation.id)
-    (pod,) = await cluster.running_pods()
+    (pod,) = await cluster.until(cluster.running_pods, "its pod is seen to run")
     await cluster.api.delete(f"{cluster.pods}/{pod['metadata']['name']}", gracePeriodSeconds=1)
     changes = await cluster.platform.changes(invocation.id, timeout=120)
     kinds = [(record.change, record.attempt) for record in changes]
@@ -200,7 +200,7 @@ async def test_a_pod_evicted_for_a_drained_node_lets_its_worker_give_back_what_i
     await cluster.platform.define("#!/bin/sh\nsleep 15\n", **_SMALL)
     invocation = await cluster.platform.call(b"x")
     await cluster.platform.started(invocation.id)
-    (pod,) = await cluster.running_pods()
+    (pod,) = await cluster.until(cluster.running_pods, "its pod is seen to run")
     name = pod["metadata"]["name"]
     await cluster.api.create(f"{cluster.pods}/{name}/eviction", {"metadata": {"name": name}})
     ended = await cluster.platform.ended(invocation.id, timeout=120)

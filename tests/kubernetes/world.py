@@ -36,10 +36,8 @@ from tidemill_scheduler.launchers.kubernetes.rights import CLUSTER_RULES, NAMESP
 KUBECONFIG = Path(os.environ.get("KUBECONFIG", ""))
 USER_IMAGE = os.environ.get("TIDEMILL_TEST_USER_IMAGE", "localhost/busybox:1")
 _CLUSTER = "/apis/rbac.authorization.k8s.io/v1"
-SUPERVISOR_IMAGE = os.environ.get("TIDEMILL_TEST_SUPERVISOR_IMAGE", "localhost/tidemill-supervisor:test")
-SUPERVISOR_COMMAND = json.loads(
-    os.environ.get("TIDEMILL_TEST_SUPERVISOR_COMMAND", '["python", "-m", "tidemill_supervisor"]')
-)
+SUPERVISOR_IMAGE = os.environ.get("TIDEMILL_TEST_SUPERVISOR_IMAGE", "localhost/tidemill/supervisor:test")
+SUPERVISOR_COMMAND = json.loads(os.environ.get("TIDEMILL_TEST_SUPERVISOR_COMMAND", "[]"))
 
 
 @dataclass

@@ -30,7 +30,8 @@ class SupervisorContainer(Group):
     image: str = "tidemill-supervisor:latest"
     pull_policy: PullPolicy | None = None
     """None: as for user images."""
-    command: tuple[str, ...] = ("python", "-m", "tidemill_supervisor")
+    command: tuple[str, ...] = ()
+    """Empty: the image's entry point."""
     cpu_request: str = "20m"
     """What it needs while a script runs; staging uses what is free."""
     memory_request: str = "64Mi"

@@ -144,7 +144,7 @@ def _supervisor(
         "name": "supervisor",
         "image": box.image,
         "imagePullPolicy": pull_policy(box.image, box.pull_policy or settings.user.pull_policy),
-        "command": list(box.command),
+        **({"command": list(box.command)} if box.command else {}),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": [*plain, node],
         "resources": {
