@@ -23,6 +23,7 @@ from tidemill_gateway.routes import asgi
 
 log = structlog.get_logger(__name__)
 _PREFIX: Final = "/system/services/"
+_FIRST_REFUSAL: Final = 400
 _HANDSHAKE: Final = frozenset(
     (
         b"sec-websocket-key",
@@ -130,6 +131,8 @@ class ExposedRoutes:
                 log.info("instance of an exposed service not reached", service=place.service.name, error=str(error))
                 continue
             except aiohttp.WSServerHandshakeError as error:
+                if error.status < _FIRST_REFUSAL:
+                    raise _bad_gateway(place.service, "does not speak WebSocket here") from error
                 raise Refusal(error.status, "") from error
             return
         await self.states.get(place.service.name, fresh=True)
