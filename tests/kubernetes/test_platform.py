@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.kubernetes.kubectl import Cluster
-from tests.kubernetes.release import NAME, Release, wait_until
-from tests.scenarios import SCENARIOS, Scenario
+from tests.kubernetes.release import CHART, NAME, Release, wait_until
+from tests.scenarios import SCENARIOS, Scenario, Target
 from tests.scenarios.target import fresh
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(400)]
@@ -164,3 +169,34 @@ def test_an_upgrade_keeps_passwords_keys_and_services(platform: Release, kuberne
     target.put(f"{name}/in/a.txt", b"still here")
     (row,) = target.all_ended(name, 1)
     assert row["phase"] == "Succeeded", json.dumps(row)
+
+
+def test_the_page_can_be_followed_as_it_stands(platform: Release, tmp_path: Path) -> None:
+    target = platform.target
+    platform.apply(store={"publicEndpoint": target.s3_endpoint})
+    target.patiently("GET", "/health")  # the forwarded port leads to the new pod
+    page = (CHART.parents[2] / "docs" / "kubernetes.md").read_text()
+    (block,) = [text for text in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "tidemill apply" in text]
+    block = block.replace("docker.io/library/busybox:1.37", target.image)
+    before, after = block.split("tidemill invocations")
+
+    shell(f"set -e\n{before}", tmp_path, target)
+    assert [row["phase"] for row in target.all_ended("count", 1)] == ["Succeeded"]
+    shell(f"set -e\ntidemill invocations{after}", tmp_path, target)
+
+    assert (tmp_path / "words.txt.count").read_text().strip() == "5"
+
+
+def shell(script: str, directory: Path, target: Target) -> None:
+    """Run it as a person would, logged in."""
+    logged_in = {
+        "TIDEMILL_ENDPOINT": target.endpoint,
+        "TIDEMILL_USERNAME": target.username,
+        "TIDEMILL_PASSWORD": target.password,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    environment = {**os.environ, **logged_in}
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=directory, env=environment, capture_output=True, check=False, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

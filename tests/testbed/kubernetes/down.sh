@@ -34,6 +34,7 @@ for ip in iptables ip6tables; do
 		} | $ip-restore --noflush
 	done
 done
+for direction in -i -o; do iptables -D FORWARD $direction "$TESTBED_BRIDGE" -j ACCEPT 2>/dev/null; done
 stop apiserver 15
 stop etcd
 stop containerd

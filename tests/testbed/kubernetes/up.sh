@@ -52,6 +52,11 @@ if ! ip link show "$TESTBED_BRIDGE" >/dev/null 2>&1; then
 fi
 ip addr replace "$TESTBED_HOST_IP/${TESTBED_POD_NET#*/}" dev "$TESTBED_BRIDGE"
 ip link set "$TESTBED_BRIDGE" up
+# A Docker daemon sets the policy of FORWARD to DROP, and leaves it so; last, so that kube-proxy's rejections stand.
+for direction in -i -o; do
+	iptables -C FORWARD $direction "$TESTBED_BRIDGE" -j ACCEPT 2>/dev/null ||
+		iptables -A FORWARD $direction "$TESTBED_BRIDGE" -j ACCEPT
+done
 
 # A file that has not changed is left alone: kube-proxy exits when its own is written.
 put() { # FILE, content on standard input
