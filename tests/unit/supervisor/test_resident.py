@@ -62,6 +62,7 @@ async def test_outputs_are_stored_and_nothing_of_them_is_left_for_the_next(world
         found = os.listdir(request['output_dir']) + os.listdir(request['tmp_dir'])
         answer['result'] = repr(found)
         name = body or 'none'
+        os.makedirs(request['tmp_dir'] + '/deep')
         open(request['output_dir'] + '/' + name, 'w').write(open(request['input_file']).read())
     """)
     output = [{"path": "data/out"}]
