@@ -6,6 +6,7 @@ writes nothing but its Job. The scheduler needs no right to read Secrets for thi
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -70,6 +71,8 @@ class BusSecrets:
         self._credentials = credentials
         self._due: dict[ServiceName, datetime | None] = {}
         """When each that this process wrote is to be written again."""
+        self._writing: dict[ServiceName, asyncio.Lock] = {}
+        """Workers of one Service start side by side, and need one Secret."""
 
     async def provide(self, service: ServiceName) -> None:
         """Have one that holds; writes only when it is due.
@@ -77,9 +80,14 @@ class BusSecrets:
         Raises:
             TidemillError: It could not be written.
         """
-        if self._credentials is None or (service in self._due and not self._is_due(service)):
+        if self._credentials is None:
             return
-        text, renew_at = self._credentials.issue(service)
+        async with self._writing.setdefault(service, asyncio.Lock()):
+            if service not in self._due or self._is_due(service):
+                await self._write(service, self._credentials)
+
+    async def _write(self, service: ServiceName, credentials: Credentials) -> None:
+        text, renew_at = credentials.issue(service)
         secret = _manifest(service, self._namespace, text)
         try:
             await self._api.create(self._path, secret)
@@ -96,6 +104,7 @@ class BusSecrets:
     async def remove(self, service: ServiceName) -> None:
         """The Service is no more."""
         self._due.pop(service, None)
+        self._writing.pop(service, None)
         if self._credentials is not None:
             await self._api.delete(f"{self._path}/{bus_secret(service)}")
 

@@ -36,6 +36,8 @@ log = structlog.get_logger()
 Drain = Callable[[WorkerSpec], Awaitable[None]]
 """Asks a Worker over the bus to finish what it has and to end."""
 _TICK: Final = timedelta(seconds=1)
+_REMOVALS: Final = 20
+"""Services to clear up after at a time: after a start that is all that were ever removed."""
 _KILL_GRACE_SECONDS: Final = 1
 """0 would make the API forget a pod that its node still runs."""
 
@@ -170,7 +172,6 @@ class KubernetesLauncher:
         self._definitions = definitions
         self._removed |= removed - self._forgotten
         self._forgotten -= definitions.keys()
-        self._busy.set()
 
     async def close(self) -> None:
         """Stop watching. Workers go on; the next scheduler process adopts them."""
@@ -240,7 +241,7 @@ class KubernetesLauncher:
             await api.delete(f"{self._jobs}/{worker}", propagationPolicy="Background")
             self._doomed.discard(worker)
         await self._secrets.renew({running.spec.service for running in self._roster.workers()})
-        for service in list(self._removed):
+        for service in list(self._removed)[:_REMOVALS]:
             await self._secrets.remove(service)
             self._removed.discard(service)
             self._forgotten.add(service)

@@ -10,7 +10,7 @@ import structlog
 
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.service import Service
-from tidemill_common.errors import ConflictError, TidemillError
+from tidemill_common.errors import ConflictError, PermanentError, TidemillError
 from tidemill_scheduler.launchers.kubernetes.api import Api, Object
 from tidemill_scheduler.launchers.kubernetes.labels import MANAGED, SERVICE_LABEL
 from tidemill_scheduler.launchers.kubernetes.placement import placement_of
@@ -102,10 +102,6 @@ class Prefetching:
             if self._asked.get(name) != service.image:
                 await self._ask(service)
 
-    def is_over(self) -> bool:
-        """Whether one waits to be removed."""
-        return any(self._is_over(name) for name in self._there)
-
     def _is_over(self, name: ServiceName) -> bool:
         daemonset = self._there[name]
         made = daemonset["metadata"].get("creationTimestamp")
@@ -123,5 +119,6 @@ class Prefetching:
             await self._api.replace(f"{self._path}/{puller_name(service.name)}", daemonset)
         except TidemillError as error:
             log.warning("image not prefetched", service=service.name, error=str(error))
-            return
+            if not isinstance(error, PermanentError):
+                return
         self._asked[service.name] = service.image
