@@ -20,7 +20,7 @@ private_docker=
 down() {
 	"$here/down.sh" "$state" --wipe || true
 	if [ -n "$private_docker" ]; then sh "$root/tests/testbed/docker/down.sh" "$state/docker" || true; fi
-	rm -rf "$state"
+	if grep -q " $state/" /proc/mounts; then echo "still mounted below $state; not removed" >&2; else rm -rf "$state"; fi
 }
 trap down EXIT
 trap 'exit 130' INT TERM
@@ -33,5 +33,6 @@ fi
 KUBECONFIG=$("$here/up.sh" "$state" "$cache")
 export KUBECONFIG PATH=$state/bin:$PATH
 sh "$root/tests/testbed/images/build.sh" --push-to "$state/containerd/sock"
+export TIDEMILL_TESTBED_STATE=$state TIDEMILL_TESTBED_CACHE=$cache # for tests that kill parts of the node
 export TIDEMILL_TEST_SUPERVISOR_IMAGE=localhost/tidemill/supervisor:test
 "$@"
