@@ -299,3 +299,14 @@ async def test_a_node_port_is_the_one_that_was_asked_for(cluster: Cluster) -> No
     service = await cluster.get("v1:services/web-svc")
     assert service["spec"]["type"] == "NodePort"
     assert service["spec"]["ports"][0]["nodePort"] == 31987
+
+
+async def test_what_was_deleted_while_nobody_led_is_forgotten(cluster: Cluster) -> None:
+    exposure = exposure_of()
+    await cluster.exposer.ensure(exposure)
+    await cluster.until(lambda: "web" in cluster.exposer._deployments, "it is seen")
+    await cluster.exposer.release()
+    await cluster.api.delete(f"/apis/apps/v1/namespaces/{cluster.namespace}/deployments/web-dpl")
+    await cluster.exposer.adopt()
+    assert cluster.exposer.services() == set()
+    assert cluster.exposer.observe(exposure.name).active == 0

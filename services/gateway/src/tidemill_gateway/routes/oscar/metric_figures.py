@@ -18,7 +18,7 @@ SOURCES: Final = (
     {"name": "prometheus", "status": "missing", "notes": "cpu hours are cores asked for times run time"},
     {"name": "request-logs", "status": "ok", "notes": ""},
     {"name": "country-attribution", "status": "missing", "notes": "countries are not recorded"},
-    {"name": "exposed-request-logs", "status": "missing", "notes": "there are no exposed services"},
+    {"name": "exposed-request-logs", "status": "missing", "notes": "requests to exposed services are not counted"},
 )
 SERVICE_METRICS: Final[Mapping[str, str | None]] = {
     "cpu-hours": "hours",

@@ -139,6 +139,8 @@ class KubernetesExposer:
 
     async def _follow(self, api: ApplyingApi) -> None:
         labels, namespace = selector(names.EXPOSED), self._settings.namespace
+        for known in (self._deployments, self._pods):
+            known.clear()  # what was deleted while nobody watched is not told
         followed = (
             Reflector(
                 api, Selection(path=f"/apis/{_APPS}/namespaces/{namespace}/deployments", labels=labels), self._see
