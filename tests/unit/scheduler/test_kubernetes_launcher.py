@@ -66,6 +66,14 @@ class MemoryApi:
         yield {}
 
 
+class SlowApi(MemoryApi):
+    """Others have a turn before it answers."""
+
+    async def create(self, path: str, body: Object) -> Object:
+        await asyncio.sleep(0)
+        return await super().create(path, body)
+
+
 @asynccontextmanager
 async def launcher_on(api: MemoryApi, asked: list[WorkerSpec] | None = None) -> AsyncIterator[KubernetesLauncher]:
     @asynccontextmanager
@@ -128,6 +136,13 @@ async def test_the_bus_secret_is_written_once_and_replaced_when_it_is_there() ->
             await secrets.provide(ServiceName("gray"))
     name = f"{path}/tidemill-bus-gray"
     assert api.written == [("POST", name), ("POST", name), ("PUT", name)]
+
+
+async def test_workers_of_one_service_that_start_side_by_side_write_one_bus_secret() -> None:
+    api = SlowApi()
+    secrets = BusSecrets(api, "ns", SharedCredentials("password"))
+    await asyncio.gather(*(secrets.provide(ServiceName("gray")) for _ in range(5)))
+    assert api.written == [("POST", "/api/v1/namespaces/ns/secrets/tidemill-bus-gray")]
 
 
 async def test_an_image_is_pulled_everywhere_once_and_its_puller_removed() -> None:

@@ -24,12 +24,15 @@ from tidemill_scheduler.leadership import LeaderLease
 from tidemill_scheduler.losses import Losses, is_blameless
 from tidemill_scheduler.metrics import Metrics
 from tidemill_scheduler.ports import Launcher, Tender, WorkerEnded, WorkerSpec
+from tidemill_scheduler.starting import start_all
 from tidemill_scheduler.status import StatusBoard
 from tidemill_scheduler.troubles import stuck, troubles
 
 log = structlog.get_logger()
 WORK: Final = "live.work.*"
 REPORTS: Final = "live.worker.*.*"
+STARTS_AT_ONCE: Final = 32
+"""In a cluster each waits for a write of the API."""
 
 
 def cause_subject(worker: WorkerSpec) -> str:
@@ -245,9 +248,7 @@ class Scheduling:
         for stop in decided.stops:
             if self._leader.is_held:
                 await self._stop(stop, now)
-        for start in decided.starts:
-            if self._leader.is_held:
-                await self._start(start, now)
+        await start_all(decided.starts, lambda start: self._start(start, now), most=STARTS_AT_ONCE)
 
     async def _stop(self, stop: Stop, now: datetime) -> None:
         log.info("worker asked to drain", worker=stop.worker, service=stop.service, reason=stop.reason.value)
@@ -257,7 +258,7 @@ class Scheduling:
 
     async def _start(self, start: Start, now: datetime) -> None:
         needs = self._catalogue.services.get(start.service)
-        if needs is None:  # removed a moment ago
+        if needs is None or not self._leader.is_held:  # removed, or lost, a moment ago
             return
         spec = WorkerSpec(
             id=WorkerId(f"{start.service}-{secrets.token_hex(4)}"),
