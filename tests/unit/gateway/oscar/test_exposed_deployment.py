@@ -142,6 +142,16 @@ async def test_logs_are_asked_of_the_scheduler(
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_logs_without_a_scheduler_are_not_available(
+    created: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill_gateway.exposed.logs._PATIENCE_SECONDS", 0.0)
+    answer = await created.get("/system/services/web/deployment/logs")
+    assert answer.status_code == 200
+    assert (answer.json()["available"], answer.json()["entries"]) == (False, [])
+    assert "no scheduler answers" in answer.json()["message"]
+
+
 async def test_forward_auth_answers_by_the_services_token(
     created: httpx.AsyncClient, anyone: httpx.AsyncClient
 ) -> None:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from tidemill_common.contracts.exposed import DeploymentState, ExposedState, LogLine
 from tidemill_common.contracts.service import Service
+from tidemill_common.errors import TransientError
 from tidemill_gateway.catalogue import Catalogue
 from tidemill_gateway.exposed.logs import ExposedLogs
 from tidemill_gateway.exposed.states import ExposedStates
@@ -88,7 +89,10 @@ class DeploymentRoutes:
             return _missing(name)
         if definition.service.expose is None:
             return document(_no_lines(name, _NO_LOGS))
-        answer = await self._logs.newest(name, _wanted_lines(request.query_params.get("tailLines", "")))
+        try:
+            answer = await self._logs.newest(name, _wanted_lines(request.query_params.get("tailLines", "")))
+        except TransientError as error:
+            return document(_no_lines(name, str(error)))
         if not answer.lines:
             return document(_no_lines(name, answer.error or _NO_LINES))
         with_times = flag(request, "timestamps")
