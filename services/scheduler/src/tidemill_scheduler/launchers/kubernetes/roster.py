@@ -9,17 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from tidemill_common.contracts.contract import WorkerId
 from tidemill_scheduler.launchers.kubernetes.causes import DELETED
-from tidemill_scheduler.launchers.kubernetes.labels import WORKER_LABEL, spec_of
+from tidemill_scheduler.launchers.kubernetes.labels import spec_of
 from tidemill_scheduler.launchers.kubernetes.reflector import Change, ChangeType
+from tidemill_scheduler.launchers.kubernetes.remembering import (
+    as_last_seen,
+    buried,
+    node_of_pod,
+    replaces,
+    trimmed,
+    worker_of,
+)
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
 from tidemill_scheduler.launchers.kubernetes.states import Object, Seen, Stage, Standing, standing_of
 from tidemill_scheduler.ports import Cause, RunningWorker, WorkerEnded, WorkerNotice, WorkerSpec
 
-_KEPT: Final = ("metadata", "spec", "status", "reason", "message", "involvedObject", "lastTimestamp")
 _WARNINGS: Final = 8
 """Of one Worker, the newest."""
 _UNKNOWN: Final = Standing(stage=Stage.PENDING)
@@ -88,27 +95,27 @@ class Roster:
         tracked.is_adopted = False  # the watch may have told of the Job before its creation was answered
         seen = self._seen.setdefault(spec.id, Seen())
         if seen.job is None:
-            self._seen[spec.id] = replace(seen, job=_trimmed(job))
+            self._seen[spec.id] = replace(seen, job=trimmed(job))
         self._judge(spec.id)
 
     def take_job(self, change: Change) -> None:
         """A Job has changed."""
         worker = WorkerId(change.object["metadata"]["name"])
-        job = None if change.type is ChangeType.DELETED else _trimmed(change.object)
+        job = None if change.type is ChangeType.DELETED else trimmed(change.object)
         self._take(worker, replace(self._seen.get(worker, Seen()), job=job))
 
     def take_pod(self, change: Change) -> None:
         """A pod has changed. Of several pods of one Worker (its queue suspended it between) the newest counts."""
-        worker = _worker_of(change.object)
+        worker = worker_of(change.object)
         seen = self._seen.get(worker, Seen())
         before = seen.pod
-        if before is not None and not _replaces(change, before):
+        if before is not None and not replaces(change, before):
             return
-        pod = None if change.type is ChangeType.DELETED else _trimmed(change.object)
+        pod = None if change.type is ChangeType.DELETED else trimmed(change.object)
         if pod is None and before is not None and worker in self._tracked:
-            self._take(worker, replace(seen, pod=_as_last_seen(before, change.object)))  # its last words
+            self._take(worker, replace(seen, pod=as_last_seen(before, change.object)))  # its last words
             seen = self._seen.get(worker, Seen())
-        self._take(worker, replace(seen, pod=pod, node_lost=_node_of(pod) in self._lost_nodes))
+        self._take(worker, replace(seen, pod=pod, node_lost=node_of_pod(pod) in self._lost_nodes))
 
     def take_warning(self, change: Change) -> None:
         """A Warning Event was written, or counted up."""
@@ -119,7 +126,7 @@ class Roster:
             return
         seen = self._seen[worker]
         others = [event for event in seen.warnings if event.get("reason") != change.object.get("reason")]
-        self._take(worker, replace(seen, warnings=[*others, _trimmed(change.object)][-_WARNINGS:]))
+        self._take(worker, replace(seen, warnings=[*others, trimmed(change.object)][-_WARNINGS:]))
 
     def take_node(self, name: str, *, is_lost: bool) -> None:
         """A node answers, or does not."""
@@ -127,7 +134,7 @@ class Roster:
             return
         (self._lost_nodes.add if is_lost else self._lost_nodes.discard)(name)
         for worker, seen in list(self._seen.items()):
-            if seen.pod is not None and _node_of(seen.pod) == name:
+            if seen.pod is not None and node_of_pod(seen.pod) == name:
                 self._take(worker, replace(seen, node_lost=is_lost))
 
     def drain(self, worker: WorkerId) -> None:
@@ -229,7 +236,7 @@ class Roster:
         if seen.job is None and seen.pod is None:
             self._ended.discard(worker)
         else:
-            self._seen[worker] = _buried(seen)
+            self._seen[worker] = buried(seen)
 
     def _limit(self, standing: Standing) -> timedelta | None:
         if standing.supervisor_ended:
@@ -276,48 +283,3 @@ def _ended(tracked: _Tracked, standing: Standing) -> WorkerEnded:
         last_line=standing.last_line,
         cause=cause,
     )
-
-
-def _buried(seen: Seen) -> Seen:
-    pod = None if seen.pod is None else {"metadata": {"name": seen.pod["metadata"]["name"], **_identity(seen.pod)}}
-    job: Object | None = None if seen.job is None else {"metadata": {}, "spec": {}}
-    return Seen(job=job, pod=pod)
-
-
-def _identity(item: Object) -> dict[str, Any]:
-    return {name: item["metadata"][name] for name in ("uid", "creationTimestamp") if name in item["metadata"]}
-
-
-def _trimmed(item: Object) -> Object:
-    """What states are read from; without managed fields and the like an object takes a fifth of its memory."""
-    found = {name: item[name] for name in _KEPT if name in item}
-    metadata = item.get("metadata", {})
-    found["metadata"] = {
-        name: metadata[name]
-        for name in ("name", "uid", "creationTimestamp", "deletionTimestamp", "annotations")
-        if name in metadata
-    }
-    if "spec" in found:
-        found["spec"] = {name: item["spec"][name] for name in ("nodeName", "suspend") if name in item["spec"]}
-    return found
-
-
-def _as_last_seen(before: Object, deleted: Object) -> Object:
-    """A pod as it was when it went; a list that lacks it tells nothing of its end."""
-    return _trimmed(deleted) if "status" in deleted else before
-
-
-def _worker_of(pod: Object) -> WorkerId:
-    return WorkerId(pod["metadata"].get("labels", {}).get(WORKER_LABEL, ""))
-
-
-def _node_of(pod: Object | None) -> str:
-    return "" if pod is None else str(pod.get("spec", {}).get("nodeName", ""))
-
-
-def _replaces(change: Change, before: Object) -> bool:
-    pod, known = change.object["metadata"], before["metadata"]
-    if pod["uid"] == known["uid"]:
-        return True
-    is_newer: bool = pod["creationTimestamp"] >= known["creationTimestamp"]
-    return is_newer and change.type is not ChangeType.DELETED
