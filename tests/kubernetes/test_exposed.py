@@ -22,10 +22,10 @@ from tidemill_common.contracts.service import Expose, Service
 from tidemill_common.errors import NotFoundError
 from tidemill_common.secrets import SecretRecord
 from tidemill_scheduler.exposing.domain import Exposure, state_of
-from tidemill_scheduler.exposing.kubernetes.applying import ApplyingApi
 from tidemill_scheduler.exposing.kubernetes.exposer import KubernetesExposer
+from tidemill_scheduler.exposing.kubernetes.paths import path_of
 from tidemill_scheduler.exposing.settings import ExposedSettings
-from tidemill_scheduler.launchers.kubernetes.api import Object, open_api
+from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object, open_api
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings, PullPolicy, UserContainer
 
 pytestmark = pytest.mark.kubernetes
@@ -47,7 +47,7 @@ wait
 class Cluster:
     """One namespace, and an exposer in it."""
 
-    api: ApplyingApi
+    api: KubernetesApi
     namespace: str
     exposer: KubernetesExposer
     changed: asyncio.Event
@@ -67,7 +67,8 @@ class Cluster:
         record = SecretRecord(environment={"OSCAR_SERVICE_TOKEN": TOKEN, **environment})
         data = {"record.json": base64.b64encode(record.model_dump_json().encode()).decode()}
         meta = {"name": f"tidemill-service-{name}", "namespace": self.namespace}
-        await self.api.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data}, manager="gateway")
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data}
+        await self.api.apply(path_of(secret), secret, manager="gateway")
 
     async def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 90) -> Any:
         """Wait for a condition, plain or a coroutine's."""
@@ -122,8 +123,7 @@ def exposure_of(name: str = "web", *, script: str = SERVER, image: str = IMAGE, 
 async def cluster_with(exposed: ExposedSettings) -> AsyncIterator[Cluster]:
     """A namespace of this test's own, removed with it."""
     namespace, changed = f"expose-{secrets.token_hex(4)}", asyncio.Event()
-    async with open_api(KUBECONFIG, None) as plain:
-        api = ApplyingApi.over(plain)
+    async with open_api(KUBECONFIG, None) as api:
         await api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
         exposer = KubernetesExposer(open_api(KUBECONFIG, None), settings_of(namespace), exposed, on_change=changed.set)
         cluster = Cluster(api, namespace, exposer, changed)

@@ -20,7 +20,6 @@ from tidemill_common.contracts.exposed import Wish
 from tidemill_common.contracts.service import Expose, Service
 from tidemill_common.secrets import MemorySecretStore, SecretRecord
 from tidemill_scheduler.exposing.docker import DockerExposer, Tools
-from tidemill_scheduler.exposing.docker_engine import ExposingEngine
 from tidemill_scheduler.exposing.domain import Exposure
 from tidemill_scheduler.launchers.docker.engine import open_engine
 from tidemill_scheduler.launchers.docker.images import Images
@@ -49,7 +48,7 @@ class Host:
 
     def exposer(self) -> DockerExposer:
         """As another scheduler process would have it."""
-        engine = ExposingEngine.over(open_engine(self.docker.address, timeout=timedelta(seconds=30)))
+        engine = open_engine(self.docker.address, timeout=timedelta(seconds=30))
         return DockerExposer(
             Tools(
                 engine=engine,

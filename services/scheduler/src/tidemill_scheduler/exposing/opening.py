@@ -30,14 +30,13 @@ def exposer_of(settings: Settings, on_change: OnChange) -> Exposer:
 
 def _docker_exposer(settings: Settings, on_change: OnChange) -> Exposer:
     from tidemill_scheduler.exposing.docker import DockerExposer, Tools
-    from tidemill_scheduler.exposing.docker_engine import ExposingEngine
     from tidemill_scheduler.launchers.docker.engine import open_engine
     from tidemill_scheduler.launchers.docker.images import Images
     from tidemill_scheduler.launchers.docker.opening import installation_id
     from tidemill_scheduler.launchers.docker.registries import config_file
 
     docker, state_dir = settings.docker, settings.state_dir.absolute()
-    engine = ExposingEngine.over(open_engine(docker.host, timeout=docker.timeout))
+    engine = open_engine(docker.host, timeout=docker.timeout)
     return DockerExposer(
         Tools(
             engine=engine,

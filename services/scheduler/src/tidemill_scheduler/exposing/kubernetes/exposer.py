@@ -19,7 +19,7 @@ from tidemill_common.errors import AccessDeniedError, NotFoundError, TidemillErr
 from tidemill_common.secrets import SecretRecord
 from tidemill_scheduler.exposing.domain import Exposure, Observation
 from tidemill_scheduler.exposing.kubernetes import names
-from tidemill_scheduler.exposing.kubernetes.applying import SCALER, ApplyingApi, path_of, path_to
+from tidemill_scheduler.exposing.kubernetes.paths import MANAGER, SCALER, path_of, path_to
 from tidemill_scheduler.exposing.kubernetes.routes import TRAEFIK, routes
 from tidemill_scheduler.exposing.kubernetes.states import observation
 from tidemill_scheduler.exposing.kubernetes.template import (
@@ -61,7 +61,7 @@ class KubernetesExposer:
         self._exposed = exposed
         self._on_change = on_change
         self._stack = AsyncExitStack()
-        self._opened: ApplyingApi | None = None
+        self._opened: KubernetesApi | None = None
         self._watches: list[asyncio.Task[None]] = []
         self._deployments: dict[str, Object] = {}
         self._pods: dict[str, dict[str, Object]] = {}
@@ -72,7 +72,7 @@ class KubernetesExposer:
     async def adopt(self) -> None:
         """Connect, and learn what is there."""
         if self._opened is None:
-            self._opened = ApplyingApi.over(await self._stack.enter_async_context(self._opening))
+            self._opened = await self._stack.enter_async_context(self._opening)
         self._applied.clear()
         if not self._watches:
             await self._follow(self._opened)
@@ -132,12 +132,12 @@ class KubernetesExposer:
         await self._stack.aclose()
 
     @property
-    def _api(self) -> ApplyingApi:
+    def _api(self) -> KubernetesApi:
         if self._opened is None:
             raise UnavailableError("the cluster has not been looked at yet")
         return self._opened
 
-    async def _follow(self, api: ApplyingApi) -> None:
+    async def _follow(self, api: KubernetesApi) -> None:
         labels, namespace = selector(names.EXPOSED), self._settings.namespace
         for known in (self._deployments, self._pods):
             known.clear()  # what was deleted while nobody watched is not told
@@ -192,16 +192,19 @@ class KubernetesExposer:
         wanted += routes(exposure, token, settings, exposed)
         if not exposure.wish.stopped:
             wanted.append(autoscaler(exposure, settings))
-        found = await self._api.apply(kubernetes_service(exposure, settings))
+        found = await self._apply(kubernetes_service(exposure, settings))
         self._addresses[exposure.name] = (
             f"http://{_host(found['spec']['clusterIP'])}:{found['spec']['ports'][0]['port']}"
         )
         for item in wanted:
-            await self._api.apply(item)
+            await self._apply(item)
         kept = {path_of(item) for item in wanted} | {path_of(kubernetes_service(exposure, settings))}
         for path in self._paths(exposure.name):
             if path not in kept:
                 await self._delete_optional(path)
+
+    async def _apply(self, item: Object, *, manager: str = MANAGER) -> Object:
+        return await self._api.apply(path_of(item), item, manager=manager)
 
     async def _delete_optional(self, path: str) -> None:
         """What this cluster does not let us look at was not made by us."""
@@ -222,7 +225,7 @@ class KubernetesExposer:
             body = scale_of(exposure, self._settings, _bounded(exposure, previous))
         else:
             return
-        await self._api.apply(body, manager=SCALER)
+        await self._apply(body, manager=SCALER)
 
     def _paths(self, service: str) -> list[str]:
         namespace = self._settings.namespace

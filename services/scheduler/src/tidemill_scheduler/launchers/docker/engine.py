@@ -232,6 +232,30 @@ class DockerEngine:
         except DockerError as error:
             raise _ERRORS.get(error.status, UnavailableError)(f"{tried}: {error.message}") from error
 
+    async def stop(self, name: str, grace: float) -> None:
+        """SIGTERM, SIGKILL after `grace` seconds, and remove it; one that is not there is success.
+
+        Raises:
+            UnavailableError: Docker does not answer.
+        """
+        with contextlib.suppress(NotFoundError), self._translated(f"stop container {name}"):
+            async with asyncio.timeout(self._timeout + grace):
+                await self._docker.containers.container(name).stop(t=round(grace))
+        await self.remove(name)
+
+    async def output(self, name: str, lines: int) -> str:
+        """Its newest lines, with times.
+
+        Raises:
+            NotFoundError: There is no such container.
+            UnavailableError: Docker does not answer.
+        """
+        with self._translated(f"read the log of container {name}"):
+            async with asyncio.timeout(self._timeout):
+                container = self._docker.containers.container(name)
+                found = await container.log(stdout=True, stderr=True, timestamps=True, tail=lines)
+        return "".join(found)
+
 
 def open_engine(host: str | None, *, timeout: timedelta) -> DockerEngine:
     """The Engine at an address, or where the docker command would look; connects with the first request.

@@ -97,6 +97,15 @@ class KubernetesApi:
         """PUT."""
         return await self._call("PUT", path, body=body)
 
+    async def apply(self, path: str, body: Object, *, manager: str) -> Object:
+        """Make it so, whatever is there (https://kubernetes.io/docs/reference/using-api/server-side-apply/)."""
+        query = {"fieldManager": manager, "force": "true"}
+        return await self._call("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
+
+    async def text(self, path: str, **query: str) -> str:
+        """What is no JSON: a pod's log."""
+        return (await self._bytes("GET", path, query=query)).decode(errors="replace")
+
     async def delete(self, path: str, **options: object) -> None:
         """DELETE; what is not there is success."""
         try:
@@ -117,24 +126,47 @@ class KubernetesApi:
             raise UnavailableError(f"watch {path}: {error or type(error).__name__}") from error
 
     async def _call(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Object | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
     ) -> Object:
+        found: Object = json.loads(await self._bytes(method, path, query=query, body=body, content_type=content_type))
+        return found
+
+    async def _bytes(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
         try:
-            async with await self._request(method, path, query or {}, body, _TIMEOUT) as response:
+            async with await self._request(method, path, query or {}, body, _TIMEOUT, content_type) as response:
                 await _check(response, f"{method} {path}")
-                found: Object = json.loads(await response.read())
-                return found
+                return await response.read()
         except _BROKEN as error:
             raise UnavailableError(f"{method} {path}: {error or type(error).__name__}") from error
 
     async def _request(
-        self, method: str, path: str, query: Mapping[str, str], body: Object | None, timeout: aiohttp.ClientTimeout
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Object | None,
+        timeout: aiohttp.ClientTimeout,
+        content_type: str = "application/json",
     ) -> aiohttp.ClientResponse:
         response: aiohttp.ClientResponse = await self._client.call_api(
             path,
             method,
             query_params=list(query.items()),
-            header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            header_params={"Accept": "application/json, */*", "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
             _preload_content=False,
