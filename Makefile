@@ -51,6 +51,9 @@ test-peers: dev  ## what other stores really send: MinIO, built from its Go modu
 test-kubernetes: dev servers  ## the platform in a cluster: that of KUBECONFIG, or one made for it (root; ten minutes to build, once)
 	tests/testbed/kubernetes/with-cluster.sh $(BIN)/pytest -m kubernetes
 
+bench-kubernetes: dev servers  ## print the figures of "In a cluster" in docs/performance.md; the cluster as for test-kubernetes
+	tests/testbed/kubernetes/with-cluster.sh $(BIN)/python -m tests.bench.kubernetes
+
 chaos: dev  ## the fault tests with more files: make chaos N=5000
 	TIDEMILL_CHAOS_FILES=$(or $(N),500) $(BIN)/pytest -m chaos -s
 
@@ -68,4 +71,4 @@ lock:  ## renew requirements/*.txt from *.in
 clean:  ## remove what was installed and built
 	rm -rf $(VENV) $(VENV)-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache
 
-.PHONY: help install dev demo check servers test test-docker test-kubernetes test-peers chaos bench soak lock clean
+.PHONY: help install dev demo check servers test test-docker test-kubernetes test-peers chaos bench bench-kubernetes soak lock clean
