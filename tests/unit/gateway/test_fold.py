@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill_common.contracts.invocation import TERMINAL, Change, InvocationChanged, Phase, Reason
-from tidemill_gateway.domain.fold import COUNTERS, InvocationRow, counted, fold
+from tidemill_gateway.domain.fold import COUNTERS, InvocationRow, counted, fold, fold_all
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -61,6 +62,20 @@ def test_records_told_again_change_nothing(log: list[tuple[int, InvocationChange
     for number in range(len(log)):
         repeated.extend(log[data.draw(st.integers(0, number)) : number + 1])
     assert folded(repeated) == folded(log)
+
+
+@settings(max_examples=40)
+@given(LOGS, st.data())
+def test_records_folded_together_are_as_one_by_one(
+    log: list[tuple[int, InvocationChanged]], data: st.DataObject
+) -> None:
+    cut = data.draw(st.integers(0, len(log) - 1))
+    before = folded(log[:cut]) if cut else None
+    together = fold_all(before, [(body, position) for position, body in log])
+    assert together == folded(log)
+    steps = [None, *(folded(log[: number + 1]) for number in range(len(log)))]
+    one_by_one = [name for old, new in pairwise(steps[cut:]) if new for name in counted(old, new)]
+    assert sorted(counted(before, together)) == sorted(one_by_one)
 
 
 @settings(max_examples=40)

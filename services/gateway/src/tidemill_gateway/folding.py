@@ -8,9 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tidemill_common.bus import Log, Record
+from tidemill_common.contracts.contract import InvocationId
 from tidemill_common.contracts.invocation import CHANGED, SET_ASIDE, DeadLetter, InvocationChanged
 from tidemill_gateway.changes import Changes
-from tidemill_gateway.domain.fold import counted, fold
+from tidemill_gateway.domain.fold import InvocationRow, counted, fold_all
 from tidemill_gateway.metrics import Metrics
 from tidemill_gateway.projections import Projection, Projector
 from tidemill_gateway.sql import accounts, invocation_rows
@@ -19,14 +20,18 @@ from tidemill_gateway.sql.projection_tables import dead_letters, invocations
 
 async def fold_invocations(connection: AsyncConnection, records: Sequence[Record[InvocationChanged]]) -> None:
     """Fold records into their Invocations' rows and their Services' accounts."""
-    rows = await invocation_rows.load(connection, {record.body.invocation_id for record in records})
-    entries: list[tuple[str, str]] = []
+    told: dict[InvocationId, list[tuple[InvocationChanged, int]]] = {}
     for record in records:
-        before = rows.get(record.body.invocation_id)
-        after = fold(before, record.body, record.position)
-        rows[record.body.invocation_id] = after
+        told.setdefault(record.body.invocation_id, []).append((record.body, record.position))
+    known = await invocation_rows.load(connection, told)
+    rows: list[InvocationRow] = []
+    entries: list[tuple[str, str]] = []
+    for invocation, changes in told.items():
+        before = known.get(invocation)
+        after = fold_all(before, changes)
+        rows.append(after)
         entries.extend((after.service, counter) for counter in counted(before, after))
-    await invocation_rows.save(connection, rows.values())
+    await invocation_rows.save(connection, rows)
     await accounts.grow(connection, accounts.summed(entries))
 
 

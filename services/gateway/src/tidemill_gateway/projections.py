@@ -7,6 +7,7 @@ one was faster with is skipped, and a gap (somebody set the database back) makes
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -26,10 +27,13 @@ from tidemill_gateway.sql.engine import writing
 log = structlog.get_logger(__name__)
 M = TypeVar("M", bound=Contract)
 
-_BATCH: Final = 250
+_BATCH: Final = 1000
 """Records a transaction: at this size its commit costs little beside its rows."""
 _GATHERING: Final = 0.02
 """Seconds between two transactions while records trickle in: one for each record would cost ten times their rows."""
+_LONGEST_GATHERING: Final = 0.2
+_SHARE: Final = 9
+"""Between two transactions this many times what the last one took passes, so the busier we are the fewer there are."""
 _PATIENCE: Final = 1.0
 """Seconds before a failed round is tried again."""
 
@@ -149,11 +153,12 @@ async def batches(records: AsyncIterator[Record[M]], size: int) -> AsyncGenerato
                     ended = True
                     break
                 batch.append(following)
+            begun = time.monotonic()
             yield batch
             if ended:
                 break
             if len(batch) < size:
-                await asyncio.sleep(_GATHERING)
+                await asyncio.sleep(min(max(_SHARE * (time.monotonic() - begun), _GATHERING), _LONGEST_GATHERING))
         await pumping
     finally:
         pumping.cancel()

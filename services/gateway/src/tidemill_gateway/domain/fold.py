@@ -6,8 +6,10 @@ with the greatest (attempt, change), so the order in which other records arrive,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
 from tidemill_common.contracts.contract import InvocationId, ServiceName
@@ -77,43 +79,58 @@ class InvocationRow:
 
 
 FIELDS: Final = tuple(field.name for field in fields(InvocationRow))
+_VALUES: Final = attrgetter(*FIELDS)
+_DEFAULTS: Final = {field.name: field.default for field in fields(InvocationRow)}
+_KEPT: Final = ("owner", "event_id", "trigger", "lane", "input", "redrive_of", "principal")
+"""The first record that has one tells it."""
 
 
 def fold(row: InvocationRow | None, record: InvocationChanged, position: int) -> InvocationRow:
     """The row after this record; a position that was folded before changes nothing."""
-    if row is None:
-        row = InvocationRow(
-            id=record.invocation_id, service=record.service, requested_at=record.at, position=position - 1
-        )
-    if position <= row.position:
-        return row
-    return replace(row, position=position, **_facts(row, record), **_state(row, record))
+    return fold_all(row, ((record, position),))
 
 
-def _facts(row: InvocationRow, record: InvocationChanged) -> dict[str, Any]:
+def fold_all(row: InvocationRow | None, records: Sequence[tuple[InvocationChanged, int]]) -> InvocationRow:
+    """The row after some records of this Invocation with their positions, at least one; made once for all of them."""
+    values = _first(*records[0]) if row is None else dict(zip(FIELDS, _VALUES(row), strict=True))
+    for record, position in records:
+        if position > values["position"]:
+            values["position"] = position
+            _add_facts(values, record)
+            if values["phase"] not in TERMINAL_PHASES:
+                _move_on(values, record)
+    return InvocationRow(**values)
+
+
+def _first(record: InvocationChanged, position: int) -> dict[str, Any]:
+    """The fields of an Invocation of which nothing was known."""
+    known = {"id": record.invocation_id, "service": record.service, "requested_at": record.at}
+    return _DEFAULTS | known | {"position": position - 1}
+
+
+def _add_facts(values: dict[str, Any], record: InvocationChanged) -> None:
     """What is true whatever else was told, also after the end."""
-    facts: dict[str, Any] = {
-        "attempts": max(row.attempts, record.attempt),
-        "requested_at": min(row.requested_at, record.at),
-    }
+    values["attempts"] = max(values["attempts"], record.attempt)
+    values["requested_at"] = min(values["requested_at"], record.at)
     if record.change is Change.STARTED:
-        facts["started_at"] = record.at if row.started_at is None else min(row.started_at, record.at)
+        values["started_at"] = min(values["started_at"] or record.at, record.at)
     if record.change is Change.REQUESTED:
-        facts["requested"] = True
-    for name in ("owner", "event_id", "trigger", "lane", "input", "redrive_of", "principal"):
-        if not getattr(row, name) and (value := getattr(record, name)):
-            facts[name] = value
-    return facts
+        values["requested"] = True
+    for name in _KEPT:
+        if not values[name] and (value := getattr(record, name)):
+            values[name] = value
 
 
-def _state(row: InvocationRow, record: InvocationChanged) -> dict[str, Any]:
-    if row.is_terminal:
-        return {}
+def _move_on(values: dict[str, Any], record: InvocationChanged) -> None:
+    """The state of an Invocation that has not ended."""
     if record.change in TERMINAL:
-        end = {"finished_at": record.at, "dead": record.change is Change.DEAD, "progress": _ENDED}
-        return _described(record) | end
+        values.update(_described(record))
+        values.update(finished_at=record.at, dead=record.change is Change.DEAD, progress=_ENDED)
+        return
     progress = record.attempt * len(_RANKS) + _RANKS[record.change]
-    return _described(record) | {"progress": progress} if progress > row.progress else {}
+    if progress > values["progress"]:
+        values.update(_described(record))
+        values["progress"] = progress
 
 
 def _described(record: InvocationChanged) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tidemill_common.contracts.invocation import Phase
 from tidemill_gateway.domain.account import Account
 from tidemill_gateway.domain.fold import COUNTERS
 from tidemill_gateway.sql.invocation_rows import insert_or_update
+from tidemill_gateway.sql.prepared import prepared
 from tidemill_gateway.sql.projection_tables import accounts, invocations
 
 Deltas = Mapping[str, Counter[str]]
@@ -21,16 +22,20 @@ Deltas = Mapping[str, Counter[str]]
 
 async def grow(connection: AsyncConnection, deltas: Deltas) -> None:
     """Add to the counters; all Services in one statement, in the order of their names."""
-    records = [
-        {"service": service, **{name: deltas[service][name] for name in COUNTERS}}
-        for service in sorted(deltas)
-        if deltas[service].total()
-    ]
-    if not records:
+    grown = [service for service in sorted(deltas) if deltas[service].total()]
+    if not grown:
         return
+    statement = prepared(connection, _growth)
+    records = [{"service": service, **{name: deltas[service][name] for name in COUNTERS}} for service in grown]
+    values = [statement.parameters(map(record.__getitem__, statement.names)) for record in records]
+    await connection.exec_driver_sql(statement.text, values)
+
+
+def _growth(connection: AsyncConnection) -> sa.Executable:
     insert = insert_or_update(connection, accounts)
     sums = {name: accounts.c[name] + insert.excluded[name] for name in COUNTERS}
-    await connection.execute(insert.on_conflict_do_update(index_elements=["service"], set_=sums), records)
+    growth: sa.Executable = insert.on_conflict_do_update(index_elements=["service"], set_=sums)
+    return growth
 
 
 async def read_accounts(connection: AsyncConnection, service: str | None = None) -> Sequence[Account]:
