@@ -19,7 +19,9 @@ from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.exposed import Wish
 from tidemill_common.contracts.service import Expose, Service
 from tidemill_common.secrets import MemorySecretStore, SecretRecord
-from tidemill_scheduler.exposing.docker import DockerExposer, Tools
+from tidemill_scheduler.exposing.docker.containers import Site
+from tidemill_scheduler.exposing.docker.exposer import DockerExposer
+from tidemill_scheduler.exposing.docker.keeper import Tools
 from tidemill_scheduler.exposing.domain import Exposure
 from tidemill_scheduler.launchers.docker.engine import open_engine
 from tidemill_scheduler.launchers.docker.images import Images
@@ -54,9 +56,9 @@ class Host:
                 engine=engine,
                 images=Images(engine, "never"),
                 secrets=self.store,
-                scripts=self.directory / "scripts",
-                installation=self.installation,
-                settings=DockerSettings(),
+                site=Site(
+                    scripts=self.directory / "scripts", installation=self.installation, settings=DockerSettings()
+                ),
                 grace=2,
                 on_change=lambda: None,
             )

@@ -72,17 +72,13 @@ async def _schedule(
         renew=settings.leader.renew,
         on_change=lambda: wake(),
     )
+    images = launcher.image_views if isinstance(launcher, ImageKeeper) else None
     scheduling = Scheduling(
         queue=bus.queue,
         launcher=launcher,
         catalogue=catalogue,
         leader=leader,
-        status=StatusBoard(
-            bus.registers,
-            holder=holder,
-            pool=policy.pool,
-            images=launcher.image_views if isinstance(launcher, ImageKeeper) else None,
-        ),
+        status=StatusBoard(bus.registers, holder=holder, pool=policy.pool, images=images),
         policy=policy,
         metrics=metrics,
         lifecycle=bus.log,
@@ -106,14 +102,8 @@ async def _schedule(
         stop=stopping.set,
         leadership=leader.run(),
         definitions=catalogue.follow(bus.log, wake),
-        work=scheduling.follow_work(bus.live),
-        reports=scheduling.follow_reports(bus.live),
-        exits=scheduling.follow_exits(),
-        notices=scheduling.follow_notices(bus.live),
-        rounds=scheduling.run(),
-        exposing=exposing.run(),
-        exposed_wishes=exposing.follow_wishes(),
-        exposed_logs=exposing.answer_logs(),
+        **scheduling.tasks(bus.live),
+        **exposing.tasks(),
     ):
         log.info("scheduler ready", holder=holder, pool=policy.pool)
         await stopping.wait()

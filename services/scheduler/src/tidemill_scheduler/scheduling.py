@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -91,6 +91,16 @@ class Scheduling:
     def wake(self) -> None:
         """Plan soon."""
         self._woken.set()
+
+    def tasks(self, live: Live) -> dict[str, Coroutine[object, object, None]]:
+        """All that runs as long as the scheduler, by name."""
+        return {
+            "rounds": self.run(),
+            "work": self.follow_work(live),
+            "reports": self.follow_reports(live),
+            "exits": self.follow_exits(),
+            "notices": self.follow_notices(live),
+        }
 
     async def run(self) -> None:
         """Plan on every wake-up and every `plan_interval`, for as long as this runs."""

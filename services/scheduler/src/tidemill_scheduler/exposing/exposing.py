@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -96,6 +96,10 @@ class Exposing:
     def wake(self) -> None:
         """Look soon."""
         self._woken.set()
+
+    def tasks(self) -> dict[str, Coroutine[object, object, None]]:
+        """All that runs as long as the scheduler, by name."""
+        return {"exposing": self.run(), "exposed-wishes": self.follow_wishes(), "exposed-logs": self.answer_logs()}
 
     async def run(self) -> None:
         """A round on every wake-up, and every few seconds, for as long as this runs."""

@@ -29,7 +29,9 @@ def exposer_of(settings: Settings, on_change: OnChange) -> Exposer:
 
 
 def _docker_exposer(settings: Settings, on_change: OnChange) -> Exposer:
-    from tidemill_scheduler.exposing.docker import DockerExposer, Tools
+    from tidemill_scheduler.exposing.docker.containers import Site
+    from tidemill_scheduler.exposing.docker.exposer import DockerExposer
+    from tidemill_scheduler.exposing.docker.keeper import Tools
     from tidemill_scheduler.launchers.docker.engine import open_engine
     from tidemill_scheduler.launchers.docker.images import Images
     from tidemill_scheduler.launchers.docker.opening import installation_id
@@ -42,9 +44,7 @@ def _docker_exposer(settings: Settings, on_change: OnChange) -> Exposer:
             engine=engine,
             images=Images(engine, docker.pull, docker.config_file or config_file()),
             secrets=FileSecretStore(settings.secrets_dir.absolute()),
-            scripts=state_dir / "exposed-scripts",
-            installation=installation_id(state_dir),
-            settings=docker,
+            site=Site(scripts=state_dir / "exposed-scripts", installation=installation_id(state_dir), settings=docker),
             grace=_grace(settings),
             on_change=on_change,
         )

@@ -11,7 +11,6 @@ import os
 import socket
 import time
 from collections.abc import Collection, Sequence
-from typing import Final
 
 import structlog
 
@@ -20,17 +19,15 @@ from tidemill_common.contracts.exposed import LogLine
 from tidemill_common.errors import InvalidInputError, NotFoundError, UnavailableError
 from tidemill_common.quantity import size_bytes
 from tidemill_scheduler.exposing.domain import NOTHING, Exposure, Observation
-from tidemill_scheduler.exposing.health import TIMEOUT_SECONDS, Health, pause_before_restart
+from tidemill_scheduler.exposing.health import TIMEOUT_SECONDS, Health
 from tidemill_scheduler.exposing.instances import Instance, Instances, Places
+from tidemill_scheduler.exposing.keeping import HOST, Keeper
 from tidemill_scheduler.exposing.lines import tail
 from tidemill_scheduler.exposing.ports import OnChange
 from tidemill_scheduler.exposing.probing import answers
 from tidemill_scheduler.launchers.processes import reap, wait_for_exit
 
 log = structlog.get_logger()
-HOST: Final = "127.0.0.1"
-_STABLE_SECONDS: Final = 60.0
-"""An instance that ran this long before it died is started again at once."""
 
 
 class ProcessExposer:
@@ -46,7 +43,7 @@ class ProcessExposer:
         self._grace = grace
         self._on_change = on_change
         self._found: dict[ServiceName, list[Instance]] = {}
-        self._keepers: dict[ServiceName, Keeper] = {}
+        self._keepers: dict[ServiceName, ProcessKeeper] = {}
 
     async def adopt(self) -> None:
         """See the port."""
@@ -67,7 +64,7 @@ class ProcessExposer:
         adopted = await self._take_found(exposure)
         if keeper is not None:
             await self._end(keeper)
-        self._keepers[exposure.name] = Keeper(
+        self._keepers[exposure.name] = ProcessKeeper(
             exposure, self._instances, adopted=adopted, grace=self._grace, on_change=self._on_change
         )
 
@@ -122,14 +119,14 @@ class ProcessExposer:
                 await self._instances.end(instance, grace=self._grace)
         return adopted
 
-    async def _end(self, keeper: Keeper) -> None:
+    async def _end(self, keeper: ProcessKeeper) -> None:
         await keeper.leave()
         if keeper.instance is not None:
             await self._instances.end(keeper.instance, grace=self._grace)
 
 
-class Keeper:
-    """Keeps one instance of one exposure running, until it is told to leave."""
+class ProcessKeeper(Keeper):
+    """Keeps one process running."""
 
     def __init__(
         self,
@@ -140,31 +137,10 @@ class Keeper:
         grace: float,
         on_change: OnChange,
     ) -> None:
-        self.exposure = exposure
         self.instance = adopted
-        self.observation = Observation(present=1 if adopted else 0)
         self._instances = instances
         self._grace = grace
-        self._on_change = on_change
-        self._failures = 0
-        self._task = asyncio.create_task(self._keep(), name=f"expose {exposure.name}")
-
-    async def leave(self) -> None:
-        """Watch no more; the instance goes on."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _keep(self) -> None:
-        while True:
-            try:
-                reason = await self._run_once()
-            except UnavailableError as error:
-                reason = str(error)
-            self._failures += 1
-            self._show(Observation(reason=reason, is_broken=True))
-            pause = pause_before_restart(self._failures)
-            log.warning("exposed service ended", service=self.exposure.name, reason=reason, next_try_seconds=pause)
-            await asyncio.sleep(pause)
+        super().__init__(exposure, on_change=on_change, is_present=adopted is not None)
 
     async def _run_once(self) -> str:
         """Why the instance is no more."""
@@ -172,14 +148,12 @@ class Keeper:
             _check_free(self.exposure.port)
             memory = size_bytes(self.exposure.service.memory)
             self.instance = self._instances.start(self.exposure, memory_bytes=memory)
-        instance, begun = self.instance, time.monotonic()
-        self._show(Observation(present=1, reason=self.observation.reason, is_broken=self.observation.is_broken))
+        instance = self.instance
+        self._show_start()
         reason = await self._watch(instance)
         # while this waits the instance is still ours to end, should we be told to leave
         await self._instances.end(instance, grace=self._grace)
         self.instance = None
-        if time.monotonic() - begun >= _STABLE_SECONDS:
-            self._failures = 0
         return reason
 
     async def _watch(self, instance: Instance) -> str:
@@ -207,6 +181,11 @@ class Keeper:
             said = f": {last[-1].text[:300]}" if last else ""
         return f"ended{'' if code is None else f' with exit code {code}'}{said}"
 
+    @property
+    def _ready(self) -> Observation:
+        url = f"http://{HOST}:{self.exposure.port}"
+        return Observation(urls=(url,), active=1, present=1, most=1, reason=_scale(self.exposure))
+
     async def _probe(self) -> str:
         """Return why the instance must be replaced."""
         health = Health(started_at=time.monotonic())
@@ -215,27 +194,8 @@ class Keeper:
             health = health.after(ok=ok, now=time.monotonic())
             if reason := health.trouble(time.monotonic()):
                 return reason
-            self._show_health(health)
+            self._show_health(health, self._ready)
             await asyncio.sleep(health.pause)
-
-    def _show_health(self, health: Health) -> None:
-        if health.is_ready:
-            self._show(
-                Observation(
-                    urls=(f"http://{HOST}:{self.exposure.port}",),
-                    active=1,
-                    present=1,
-                    most=1,
-                    reason=_scale(self.exposure),
-                )
-            )
-        elif health.has_answered:
-            self._show(Observation(present=1, reason="does not answer the health probe", is_broken=True))
-
-    def _show(self, observation: Observation) -> None:
-        if observation != self.observation:
-            self.observation = observation
-            self._on_change()
 
 
 def _scale(exposure: Exposure) -> str:

@@ -1,0 +1,1 @@
+"""Exposed Services as containers of a Docker Engine."""
