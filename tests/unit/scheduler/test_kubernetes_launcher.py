@@ -257,6 +257,35 @@ def test_an_ended_user_container_is_told_once_while_its_worker_lives() -> None:
     assert len(told.roster.workers()) == 1
 
 
+def taken(*, by: str = "") -> Object:
+    """A pod that runs while it is taken away: deleted, or for a reason of the cluster's."""
+    pod = named(json.loads((SAMPLES / "running.json").read_text())["pod"])
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": by, "message": "evicting"}
+    pod["status"]["conditions"] = [*pod["status"]["conditions"], *([condition] if by else [])]
+    return pod
+
+
+@pytest.mark.parametrize(("by", "reason"), [("", "PodDeleted"), ("EvictionByEvictionAPI", "EvictionByEvictionAPI")])
+def test_a_worker_whose_pod_is_taken_away_is_told_why_before_it_ends(by: str, reason: str) -> None:
+    told = Told()
+    told.roster.complete()
+    told.tell("running")
+    for _ in range(2):
+        told.roster.take_pod(Change(ChangeType.MODIFIED, taken(by=by)))
+    assert [notice.cause.reason for notice in told.notices] == [reason]
+    assert told.ended == []
+
+
+def test_a_worker_that_we_end_ourselves_is_told_no_cause() -> None:
+    told = Told()
+    told.roster.complete()
+    told.tell("running")
+    told.roster.kill(SPEC.id)
+    told.roster.take_pod(Change(ChangeType.MODIFIED, taken()))
+    assert told.notices == []
+
+
 def test_a_running_worker_is_asked_to_drain_and_a_pending_one_is_withdrawn() -> None:
     told = Told()
     told.roster.complete()

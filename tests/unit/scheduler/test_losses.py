@@ -24,6 +24,7 @@ HELD = (Held(InvocationId("i"), 2, 3),)
     [
         (Cause("OOMKilled", "x"), Reason.OUT_OF_MEMORY),
         (Cause("Evicted", "The node was low on resource"), Reason.EVICTED),
+        (Cause("EvictionByEvictionAPI", "Eviction API: evicting"), Reason.EVICTED),
         (Cause("NodeLost"), Reason.WORKER_LOST),
         (None, Reason.WORKER_LOST),
     ],

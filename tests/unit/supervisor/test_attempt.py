@@ -33,9 +33,11 @@ from tidemill_common.settings import BusSettings
 from tidemill_common.storage import ObjectStore
 from tidemill_common.storage.memory import MemoryObjectStore
 from tidemill_supervisor.attempt import Attempt, Interruption
+from tidemill_supervisor.causes import ended_by
 from tidemill_supervisor.definitions import Definition
 from tidemill_supervisor.guardian import Guardian
 from tidemill_supervisor.performance import Rules, Tools
+from tidemill_supervisor.ports import ContainerEndedError
 from tidemill_supervisor.processes import ProcessScripts
 from tidemill_supervisor.reporting import Reporter
 
@@ -77,6 +79,7 @@ class World:
     secrets: dict[str, str] = field(default_factory=dict)
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     rules: Rules = field(default_factory=lambda: Rules(grace=timedelta(milliseconds=100)))
+    told: ContainerEndedError | None = None
 
     async def lease(self, event: EventReceived) -> Lease:
         """Submit an Invocation by this Event, and lease it."""
@@ -102,6 +105,7 @@ class World:
             clock=lambda: datetime.now(UTC),
             jitter=lambda: 0.0,
             rules=self.rules,
+            told=lambda: self.told,
         )
         at = place(self.root, attempt=lease.attempt, invocation_id=lease.invocation.id)
         return Attempt(lease, definition, at, execution(lease.invocation, lease.attempt), tools, cancelled=cancelled)
@@ -393,6 +397,22 @@ async def test_what_killed_too_many_workers_is_set_aside_unrun(world: World) -> 
 async def test_an_interrupted_script_is_stopped_and_the_lease_answered(
     world: World, cause: Interruption, changes: list[Change], backlog: tuple[int, int]
 ) -> None:
+    await interrupted(world, cause)
+    assert [change.change for change in await world.changes()] == changes
+    assert await world.backlog() == backlog
+
+
+async def test_what_is_given_back_says_what_took_the_room_where_that_is_known(world: World) -> None:
+    world.told = ended_by(b'{"reason": "EvictionByEvictionAPI", "message": "evicting"}')
+    await interrupted(world, Interruption.DRAINED)
+    _, given_back = await world.changes()
+    assert (given_back.change, given_back.reason) == (Change.RETRIED, Reason.EVICTED)
+    assert given_back.message == "EvictionByEvictionAPI: evicting"
+    assert await world.backlog() == (1, 0)
+
+
+async def interrupted(world: World, cause: Interruption) -> None:
+    """An Attempt that is interrupted, twice, while its script runs."""
     lease = await world.lease(called_event(b""))
     attempt = world.attempt(lease, "touch up; sleep 60")
     running = asyncio.create_task(attempt.run())
@@ -403,5 +423,3 @@ async def test_an_interrupted_script_is_stopped_and_the_lease_answered(
     attempt.interrupt(cause)
     attempt.interrupt(cause)
     await running
-    assert [change.change for change in await world.changes()] == changes
-    assert await world.backlog() == backlog

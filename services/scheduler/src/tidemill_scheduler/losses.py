@@ -9,31 +9,17 @@ from typing import Final
 import structlog
 
 from tidemill_common.bus import Log
-from tidemill_common.contracts.invocation import Change, InvocationChanged, Reason, changed_subject
+from tidemill_common.contracts.invocation import ROOM_TAKEN, Change, InvocationChanged, Reason, changed_subject
 from tidemill_common.errors import TidemillError
 from tidemill_scheduler.activity import Held
 from tidemill_scheduler.ports import Cause, WorkerEnded
 
 log = structlog.get_logger()
-DISRUPTIONS: Final = frozenset(
-    {
-        "DeletionByPodGC",
-        "DeletionByTaintManager",
-        "EvictionByEvictionAPI",
-        "Evicted",
-        "JobDeleted",
-        "NodeLost",
-        "NodeShutdown",
-        "PodDeleted",
-        "Preempting",
-        "PreemptionByScheduler",
-        "TerminationByKubelet",
-    }
-)
+DISRUPTIONS: Final = ROOM_TAKEN | {"JobDeleted", "NodeLost", "PodDeleted"}
 """The room was taken away, whoever was in it."""
 _OF_USER_CODE: Final = frozenset({"OOMKilled", "Error", "Completed"})
 """How a container ends by what runs in it; its Invocations count that as an Attempt."""
-_REASONS: Final = {"OOMKilled": Reason.OUT_OF_MEMORY, "Evicted": Reason.EVICTED}
+_REASONS: Final = {"OOMKilled": Reason.OUT_OF_MEMORY, **dict.fromkeys(ROOM_TAKEN, Reason.EVICTED)}
 
 
 def is_blameless(cause: Cause) -> bool:

@@ -72,7 +72,8 @@ class WorkerEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerNotice:
-    """User code's container has ended under a Worker that has not: the Worker is told why (`live.cause`)."""
+    """User code's container has ended under a Worker that has not, or its room is being taken away: the Worker is told
+    why (`live.cause`)."""
 
     spec: WorkerSpec
     cause: Cause

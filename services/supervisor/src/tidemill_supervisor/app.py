@@ -7,6 +7,7 @@ import contextlib
 import random
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from tidemill_common.bus import Bus
@@ -58,7 +59,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
                 node=settings.node_name,
                 directory=directory,
             ),
-            tools_of(settings, bus, scripts),
+            replace(tools_of(settings, bus, scripts), told=causes.told),
             slots=settings.slots,
             drain_timeout=settings.drain_timeout,
             definition_timeout=settings.definition_timeout,

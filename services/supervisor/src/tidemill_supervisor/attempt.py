@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import timedelta
 from enum import Enum, StrEnum, auto
 
 import structlog
@@ -118,8 +119,7 @@ class Attempt:
     async def _perform_and_answer(self) -> None:
         outcome = await self._outcome() if self._cause is None else _interrupted(self._cause)
         if outcome is None:
-            self._answered = True
-            await self._lease.release()
+            await self._give_back()
             return
         decision = decide(
             outcome,
@@ -140,6 +140,16 @@ class Attempt:
             await self._settle(outcome, decision)
         except TidemillError as error:  # the Lease ends by itself, and another Attempt finds the outputs in place
             log.warning("lease not answered", invocation_id=self._lease.invocation.id, error=str(error))
+
+    async def _give_back(self) -> None:
+        """Somebody else shall have it; where it is known what took the room away, the log has it."""
+        told = self._tools.told() if self._cause is Interruption.DRAINED and self._step is _Step.ANSWERING else None
+        if told is not None:
+            outcome = Outcome(reason=told.reason, message=str(told), log_tail=self._shipper.transcript.tail)
+            with contextlib.suppress(TidemillError):
+                await self._tools.reporter.retried(self._execution, outcome, self._tools.clock(), timedelta(0))
+        self._answered = True
+        await self._lease.release()
 
     async def _settle(self, outcome: Outcome, decision: Decision) -> None:
         reporter, now = self._tools.reporter, self._tools.clock()

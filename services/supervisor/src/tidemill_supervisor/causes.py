@@ -1,4 +1,4 @@
-"""Why the user's container ended, as the scheduler tells it: `live.cause.<service>.<worker>` (docs/internals.md)."""
+"""Why the user's container ended, or the whole Worker must: `live.cause.<service>.<worker>` (docs/internals.md)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ import structlog
 
 from tidemill_common.bus import Live
 from tidemill_common.contracts.contract import ServiceName, WorkerId, subject_token
-from tidemill_common.contracts.invocation import Reason
+from tidemill_common.contracts.invocation import ROOM_TAKEN, Reason
 from tidemill_supervisor.ports import ContainerEndedError
 
 log = structlog.get_logger()
 
 WAIT: Final = timedelta(seconds=5)
 """The cluster knows within this time; an Attempt's end is not held up for longer."""
-_REASONS: Final = {"OOMKilled": Reason.OUT_OF_MEMORY, "Evicted": Reason.EVICTED}
+_REASONS: Final = {
+    "OOMKilled": Reason.OUT_OF_MEMORY,
+    **dict.fromkeys(ROOM_TAKEN, Reason.EVICTED),
+    **dict.fromkeys(("JobDeleted", "PodDeleted"), Reason.WORKER_LOST),
+}
 _UNKNOWN: Final = ContainerEndedError(Reason.CONTAINER_ENDED, "the user's container ended; nobody said why")
 
 
@@ -40,6 +44,10 @@ class Causes:
             async for _, body in told:
                 if not self._told.done() and (cause := ended_by(body)) is not None:
                     self._told.set_result(cause)
+
+    def told(self) -> ContainerEndedError | None:
+        """What was told so far."""
+        return self._told.result() if self._told.done() else None
 
     async def first(self, timeout: timedelta = WAIT) -> ContainerEndedError:
         """What was told, after waiting a little for it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -60,6 +60,8 @@ class Tools:
     clock: Clock
     jitter: Jitter
     rules: Rules
+    told: Callable[[], ContainerEndedError | None] = lambda: None
+    """Why this Worker must end, as far as somebody said so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,21 @@ class Reason(StrEnum):
     SERVICE_REMOVED = "service-removed"
 
 
+ROOM_TAKEN: Final = frozenset(
+    {
+        "DeletionByPodGC",
+        "DeletionByTaintManager",
+        "Evicted",
+        "EvictionByEvictionAPI",
+        "NodeShutdown",
+        "Preempting",
+        "PreemptionByScheduler",
+        "TerminationByKubelet",
+    }
+)
+"""Words of a cluster for what `evicted` means."""
+
+
 class InvocationChanged(Contract):
     """One record on LIFECYCLE. Published by routing, Workers and the gateway; folded by the gateway's projections."""
 

@@ -58,9 +58,13 @@ def pod_cause(pod: Object, *, node_lost: bool) -> Cause | None:
     status = pod.get("status", {})
     if reason := status.get("reason"):
         return Cause(reason, status.get("message", ""))
-    if (disrupted := _condition(pod, "DisruptionTarget")) is not None:
-        return Cause(disrupted.get("reason", "Disrupted"), disrupted.get("message", ""))
-    return _container_cause(pod)
+    return disruption(pod) or _container_cause(pod)
+
+
+def disruption(pod: Object) -> Cause | None:
+    """Why the cluster takes a pod away; known before it ends."""
+    found = _condition(pod, "DisruptionTarget")
+    return None if found is None else Cause(found.get("reason", "Disrupted"), found.get("message", ""))
 
 
 def job_cause(job: Object) -> Cause | None:

@@ -55,7 +55,7 @@ class Roster:
 
     Args:
         on_end: Told once of each Worker's end.
-        on_notice: Told once when a Worker's user container ends.
+        on_notice: Told once when a Worker's user container ends, or somebody takes its pod away.
         on_withdraw: Told when a Job should be deleted.
     """
 
@@ -211,9 +211,11 @@ class Roster:
         reason = standing.trouble and standing.trouble.reason
         if (reason, standing.supervisor_ended) != (before.trouble and before.trouble.reason, before.supervisor_ended):
             tracked.changed_at = datetime.now(UTC)
-        if standing.user_ended is not None and not tracked.is_noticed:
+        is_ours = tracked.is_draining or tracked.is_withdrawn
+        cause = standing.user_ended or (None if is_ours else standing.going)
+        if cause is not None and not tracked.is_noticed:
             tracked.is_noticed = True
-            self._on_notice(WorkerNotice(spec=tracked.spec, cause=standing.user_ended))
+            self._on_notice(WorkerNotice(spec=tracked.spec, cause=cause))
         if standing.is_hopeless and not tracked.is_withdrawn:
             self._withdraw(worker, tracked, standing.trouble)
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from tidemill_scheduler.launchers.kubernetes.causes import (
     CANNOT_START,
     containers_of,
+    disruption,
     event_trouble,
     has_sandbox,
     is_failed,
@@ -63,6 +64,8 @@ class Standing:
     """It waits for a node, or for a quota."""
     user_ended: Cause | None = None
     """User code's container has ended; the supervisor runs."""
+    going: Cause | None = None
+    """Running: somebody takes its pod away, and it has a little time left."""
     supervisor_ended: bool = False
     """The supervisor has ended; the user's container runs."""
     cause: Cause | None = None
@@ -115,7 +118,12 @@ def _with_pod(seen: Seen, pod: Object) -> Standing:
     if started is not None and ("running" in user.get("state", {}) or ended is not None):
         is_hopeless = ended is not None and ended.reason in CANNOT_START
         return Standing(
-            stage=Stage.RUNNING, since=time_of(started), user_ended=ended, trouble=ended, is_hopeless=is_hopeless
+            stage=Stage.RUNNING,
+            since=time_of(started),
+            going=_going(pod),
+            user_ended=ended,
+            trouble=ended,
+            is_hopeless=is_hopeless,
         )
     return _pending(seen, pod)
 
@@ -149,13 +157,18 @@ def _ended(seen: Seen) -> Standing:
     cause = None if seen.pod is None else pod_cause(seen.pod, node_lost=seen.node_lost)
     if cause is None and seen.job is not None:
         cause = job_cause(seen.job)
-    if cause is None and seen.pod is not None and is_deleted(seen.pod):
-        cause = Cause("PodDeleted", f"pod {seen.pod['metadata']['name']} was deleted")
+    if cause is None and seen.pod is not None:
+        cause = _going(seen.pod)
     if cause is None and seen.pod is None:
         cause = (
             Cause("JobDeleted", "its Job was deleted") if seen.job is None else Cause("PodDeleted", "its pod is gone")
         )
     return Standing(stage=Stage.ENDED, cause=cause, exit_code=exit_code, signal=signal, last_line=_last_line(seen.pod))
+
+
+def _going(pod: Object) -> Cause | None:
+    deleted = Cause("PodDeleted", f"pod {pod['metadata']['name']} was deleted") if is_deleted(pod) else None
+    return disruption(pod) or deleted
 
 
 def _exit(pod: Object | None) -> tuple[int | None, int | None]:
