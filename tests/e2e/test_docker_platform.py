@@ -19,6 +19,7 @@ from tests.scenarios import SCENARIOS, Scenario, Target
 from tests.scenarios.target import fresh
 from tests.testbed.docker import BUSYBOX, SOMEBODY, DockerHost
 from tests.testbed.docker.registry import registry
+from tests.testbed.shellless import file_system
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -138,6 +139,60 @@ def test_the_images_own_user_and_variables_hold(target: Target) -> None:
     assert "uid=4321" in rows[1]["log_tail"]
     assert rows[1]["log_tail"].splitlines()[1:] == ["kept", "read me"]
     assert target.get(f"{name}/out/file") == b"kept\n"
+
+
+@pytest.fixture(scope="module")
+def shellless(docker_host: DockerHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An image without a shell, which nothing is known of yet."""
+    image = f"testbed/shellless-{os.urandom(4).hex()}:1"
+    archive = tmp_path_factory.mktemp("image") / "image.tar"
+    archive.write_bytes(file_system(archive.parent))
+    docker_host.docker("import", "-c", "USER 4321", str(archive), image)
+    yield image
+    docker_host.docker("rmi", "-f", image)
+
+
+SHELLLESS_SCRIPT = """#!/bin/sh -e
+[ "$0" != sh ]
+env | grep -q ^TMP_OUTPUT_DIR=
+cat "$INPUT_FILE_PATH" > "$TMP_OUTPUT_DIR/cat"
+/app/reader -c 'id -u > "$TMP_OUTPUT_DIR/system"; echo "$PATH" > "$TMP_OUTPUT_DIR/path"; sleep 0'
+"""
+
+
+def test_an_image_without_a_shell_is_given_one(target: Target, docker_host: DockerHost, shellless: str) -> None:
+    name = fresh("docker", "shellless")
+    folder = {"storage_provider": "minio.default", "path": f"{name}/out"}
+    token = target.apply(name, SHELLLESS_SCRIPT, image=shellless, output=[folder])
+
+    row = target.ended(target.job(name, token, b"read me"))
+
+    assert (row["phase"], row["attempts"]) == ("Succeeded", 1), row
+    found = {file: target.get(f"{name}/out/{file}").decode() for file in ("cat", "system", "path")}
+    assert (found["cat"], found["system"]) == ("read me", "4321\n")
+    assert found["path"].strip().endswith("bin:/tidemill-shell")
+    worker = str(row["worker"])
+    writable = docker_host.docker("inspect", "-f", "{{range .Mounts}}{{.Destination}} {{.RW}};{{end}}", worker)
+    assert sorted(writable.split(";"))[1:3] == ["/bin/sh false", "/tidemill-shell false"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("#!/app/reader", "read"), ("#!/usr/bin/env sh", "cat"), ("#!/bin/ash", "cat")]
+)
+def test_scripts_of_an_image_without_a_shell_run_as_they_say(
+    target: Target, shellless: str, line: str, expected: str
+) -> None:
+    name = fresh("docker", "interpreter")
+    folder = {"storage_provider": "minio.default", "path": f"{name}/out"}
+    script = f"{line}\nprintf x > $TMP_OUTPUT_DIR/cat\n"
+    token = target.apply(
+        name, script, image=shellless, output=[folder], environment={"variables": {"PATH": "/app", "a.b": "c"}}
+    )
+
+    row = target.ended(target.job(name, token, b"x"))
+
+    assert row["phase"] == "Succeeded", row
+    assert target.list(f"{name}/out/") == [f"{name}/out/{expected}"]
 
 
 def running_worker(target: Target, service: str) -> str:

@@ -18,7 +18,7 @@ from tidemill_common.runner import LOOP, script_file
 SHELLS: Final = [
     shell for shell in (["sh"], ["dash"], ["busybox", "sh"], ["bash", "--posix"]) if shutil.which(shell[0]) is not None
 ]
-_STAND_IN: Final = '_tidemill_need() { :; }; . "$1"; exec "$@"'
+_STAND_IN: Final = '_tidemill_need() { _tidemill_program=$1; }; . "$1"; exec "$@"'
 # What a shell makes of its own variables when it starts is no matter of ours: the script's interpreter sees our values.
 _names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True) | st.text(
     st.characters(exclude_characters="=\0", exclude_categories=["Cs"]), min_size=1, max_size=5

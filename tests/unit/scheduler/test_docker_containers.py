@@ -56,6 +56,23 @@ def test_a_container_gets_nothing_of_the_platform() -> None:
     assert {"NET_RAW", "MKNOD"} <= set(found["HostConfig"]["CapDrop"])
 
 
+def test_an_image_without_a_shell_is_given_one_that_it_cannot_change() -> None:
+    found = container_config(
+        WORKER,
+        Service(name=ServiceName("blur"), image="acme/blur:1", script="exit 0"),
+        DIRECTORY,
+        installation="here",
+        settings=DockerSettings(read_only=True),
+        shell=Path("/var/lib/tidemill/shell/1"),
+    )
+
+    assert found["Entrypoint"] == runner_command(str(DIRECTORY), applets="/tidemill-shell")
+    assert found["HostConfig"]["Mounts"][1:] == [
+        {"Type": "bind", "Source": "/var/lib/tidemill/shell/1", "Target": "/tidemill-shell", "ReadOnly": True},
+        {"Type": "bind", "Source": "/var/lib/tidemill/shell/1/busybox", "Target": "/bin/sh", "ReadOnly": True},
+    ]
+
+
 def test_limits_are_those_that_the_worker_was_planned_with() -> None:
     host = config()["HostConfig"]
 

@@ -17,9 +17,12 @@ from tidemill_scheduler.domain.snapshot import Pool
 from tidemill_scheduler.launchers.docker.engine import ContainerEvent, ContainerState, ImageError
 from tidemill_scheduler.launchers.docker.images import Images
 from tidemill_scheduler.launchers.docker.launcher import DockerLauncher
+from tidemill_scheduler.launchers.docker.user_containers import Shell, UserContainers
 from tidemill_scheduler.launchers.docker.watching import Watch
 from tidemill_scheduler.ports import RunningWorker, WorkerEnded, WorkerNotice, WorkerSpec
 
+SAMPLES = Path(__file__).parent / "samples"
+NO_SHELL = (SAMPLES / "docker-no-shell.txt").read_text()
 SERVICE = Service(name=ServiceName("blur"), image="blur:1", script="exit 0")
 
 
@@ -85,14 +88,20 @@ class Docker:
         self.removed: list[str] = []
         self.busy: list[TidemillError] = []
         self.refusal: TidemillError | None = None
+        self.shell: Path | TidemillError | None = None
+        """What an image without one is given; None: the image has one."""
+        self.tried: list[Path | None] = []
         self.image: TidemillError | None = None
         self.has_image = asyncio.Event()
         self.has_image.set()
         self.trouble: str | None = None
 
     async def run(self, name: str, config: Mapping[str, Any]) -> None:
+        self.tried.append(config["shell"])
         if self.refusal is not None:
             raise self.refusal
+        if self.shell is not None and config["shell"] is None:
+            raise InvalidInputError(NO_SHELL)
         self.containers[name] = ContainerState(name=name, labels={}, is_running=True)
 
     async def remove(self, name: str) -> None:
@@ -103,6 +112,12 @@ class Docker:
 
     async def inspect(self, name: str) -> ContainerState | None:
         return self.containers.get(name)
+
+    async def directory(self) -> Path:
+        if isinstance(self.shell, TidemillError):
+            raise self.shell
+        assert self.shell is not None
+        return self.shell
 
     async def ensure(self, image: str) -> None:
         await self.has_image.wait()
@@ -164,7 +179,11 @@ class World:
             host=self.docker,
             images=cast(Images, Fixed(self.docker)),
             watch=cast(Watch, self.stream),
-            config_of=lambda worker, service: {"Image": service.image},
+            containers=UserContainers(
+                self.docker,
+                lambda worker, service, shell: {"Image": service.image, "shell": shell},
+                cast(Shell, self.docker),
+            ),
             directory_of=lambda worker: directory / worker,
             wanted=lambda services: (),
             known=lambda: frozenset(self.known),
@@ -395,3 +414,27 @@ async def test_workers_of_an_earlier_scheduler_are_taken_over(tmp_path: Path) ->
     assert (await world.ended()).spec.id == spec().id
     assert world.docker.containers == {}
     await world.launcher.close()
+
+
+async def test_an_image_without_a_shell_is_given_one_and_known_from_then_on(world: World, tmp_path: Path) -> None:
+    world.docker.shell = tmp_path
+    await world.start(1)
+    await world.start(2)
+    assert world.docker.tried == [None, tmp_path, tmp_path]
+    assert {running.spec.id for running in world.launcher.workers()} == {"blur-1", "blur-2"}
+
+
+async def test_what_is_known_of_an_image_goes_with_its_last_service(world: World, tmp_path: Path) -> None:
+    world.docker.shell = tmp_path
+    await world.start(1)
+    world.launcher.containers.keep(set())
+    await world.start(2)
+    assert world.docker.tried == [None, tmp_path, None, tmp_path]
+
+
+async def test_without_a_shell_to_bring_the_worker_says_so(world: World) -> None:
+    world.docker.shell = InvalidInputError("install busybox-static")
+    await world.launcher.start(spec(), SERVICE)
+    ended = await world.ended()
+    assert str(ended.cause) == "ContainerCannotRun: install busybox-static"
+    assert world.docker.tried == [None]

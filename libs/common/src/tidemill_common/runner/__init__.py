@@ -58,11 +58,12 @@ LOOP: Final = (files(__name__) / "loop.sh").read_text(encoding="utf-8")
 """The program of the user container."""
 
 
-def runner_command(directory: str) -> list[str]:
+def runner_command(directory: str, *, applets: str | None = None) -> list[str]:
     """What the user container runs, as process 1: command and arguments; its image's entry point is not used.
 
     Args:
         directory: The worker directory, `<TIDEMILL_SUPERVISOR_WORKSPACE_DIR>/<TIDEMILL_SUPERVISOR_WORKER_ID>`, under
             the path that the supervisor sees it at. It need not be there yet.
+        applets: A directory of programs that was brought into an image without any, for what the image lacks.
     """
-    return ["/bin/sh", "-c", LOOP, "tidemill-runner", directory]
+    return ["/bin/sh", "-c", LOOP, "tidemill-runner", directory, *([] if applets is None else [applets])]

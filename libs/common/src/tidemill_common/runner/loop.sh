@@ -5,6 +5,7 @@
 
 _tidemill_root=$1
 _tidemill_dir=$1/runner
+_tidemill_applets=${2-} # a directory of programs that was brought along: for what the image does not have
 if [ $$ -ne 1 ]; then # signals go to all processes there are: elsewhere that would be everybody's
   echo "tidemill-runner: must be process 1 of a container, is $$" >&2
   exit 70
@@ -12,6 +13,12 @@ fi
 [ -z "${BASH_VERSION-}" ] || set -o posix
 set +e +u
 
+_tidemill_find_applets() { # the image's own programs, and the user's PATH, come first
+  if [ -z "$_tidemill_applets" ]; then return; fi
+  case :${PATH-}: in *:"$_tidemill_applets":*) ;; *) export PATH="${PATH:+$PATH:}$_tidemill_applets" ;; esac
+}
+
+_tidemill_find_applets
 _tidemill_setsid=$(command -v setsid 2>/dev/null)
 _tidemill_active=0
 _tidemill_events=/dev/null
@@ -33,12 +40,17 @@ _tidemill_pause() {
   sleep 0.02 2>/dev/null || sleep 1 2>/dev/null || ( : )
 }
 
-_tidemill_need() { # the command file calls this: fail when there is no such program
+_tidemill_need() { # the command file calls this: _tidemill_program is the program $1; fail when there is none
+  _tidemill_find_applets
   _tidemill_program=$1
   case $1 in
     */*) if [ -x "$1" ] && [ ! -d "$1" ]; then return; fi ;;
     *) if command -v "$1" >/dev/null 2>&1; then return; fi ;;
   esac
+  if [ -n "$_tidemill_applets" ] && [ -x "$_tidemill_applets/${1##*/}" ]; then # `#!/usr/bin/env`
+    _tidemill_program=$_tidemill_applets/${1##*/}
+    return
+  fi
   _tidemill_refuse "$1: no such program"
 }
 

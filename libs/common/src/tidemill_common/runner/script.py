@@ -46,7 +46,7 @@ def script_file(
         *(_default(name, value) for name, value in defaults.items() if name not in environment),
         *_limits(file_limit_bytes, memory_limit_bytes),
         f"set -- {_words(arguments)}",
-        '_tidemill_need "$1"',
+        '_tidemill_need "$1"; shift; set -- "$_tidemill_program" "$@"',
         *_env_program(arguments),
         *_specially(special),
     ]
@@ -82,12 +82,11 @@ def _specially(variables: Mapping[str, str]) -> list[str]:
     """Set variables whose names a shell cannot export, or gives a meaning."""
     if not variables:
         return []
-    ordered = sorted(variables.items(), key=lambda item: item[0].startswith("-"))  # the first must not look an option
-    words = _words([f"{name}={value}" for name, value in ordered])
-    exports = [f"export {name}={_quoted(value)}" for name, value in ordered if _is_settable(name)]
+    words = _words([f"{name}={value}" for name, value in variables.items()])
+    exports = [f"export {name}={_quoted(value)}" for name, value in variables.items() if _is_settable(name)]
     return [
         "if command -v env >/dev/null 2>&1; then",
-        f'  set -- env {words} "$@"',
+        f'  set -- env -- {words} "$@"',  # a name may look like an option
         "else",
         *(f"  {line}" for line in exports or [":"]),
         "fi",

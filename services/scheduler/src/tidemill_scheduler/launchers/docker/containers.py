@@ -11,6 +11,7 @@ from tidemill_common.quantity import size_bytes
 from tidemill_common.runner import runner_command
 from tidemill_scheduler.launchers.docker.engine import ContainerState
 from tidemill_scheduler.launchers.docker.settings import DockerSettings
+from tidemill_scheduler.launchers.shells import DIRECTORY, PROGRAM, SHELL
 from tidemill_scheduler.ports import Cause, WorkerSpec
 
 WORKER: Final = "tidemill.io/worker"
@@ -20,21 +21,30 @@ _KILLED: Final = 128 + 9
 
 
 def container_config(
-    worker: WorkerSpec, service: Service, directory: Path, *, installation: str, settings: DockerSettings
+    worker: WorkerSpec,
+    service: Service,
+    directory: Path,
+    *,
+    installation: str,
+    settings: DockerSettings,
+    shell: Path | None = None,
 ) -> Mapping[str, Any]:
     """The container of the Service's image in which the Worker's scripts run.
 
     It gets one directory, its limits and nothing of the platform: no variable, no socket, no key.
+
+    Args:
+        shell: For an image without `/bin/sh`: the directory of a static one to bring along.
     """
     return {
         "Image": service.image,
-        "Entrypoint": runner_command(str(directory)),
+        "Entrypoint": runner_command(str(directory), applets=None if shell is None else DIRECTORY),
         "Cmd": [],
         "Hostname": worker.id[:63],
         "Labels": labels_of(worker, service, installation),
         "Healthcheck": {"Test": ["NONE"]},  # the image's own would look for a server that does not run
         "OpenStdin": False,
-        "HostConfig": _host_config(worker, service, directory, settings),
+        "HostConfig": _host_config(worker, service, settings, [_bind(directory), *_shell_mounts(shell)]),
     }
 
 
@@ -50,9 +60,24 @@ def labels_of(worker: WorkerSpec, service: Service, installation: str) -> dict[s
     }
 
 
-def _host_config(worker: WorkerSpec, service: Service, directory: Path, settings: DockerSettings) -> dict[str, Any]:
+def _bind(directory: Path) -> dict[str, Any]:
+    return {"Type": "bind", "Source": str(directory), "Target": str(directory)}
+
+
+def _shell_mounts(shell: Path | None) -> list[dict[str, Any]]:
+    if shell is None:
+        return []
+    places = {DIRECTORY: shell, SHELL: shell / PROGRAM}
+    return [
+        {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": True} for target, source in places.items()
+    ]
+
+
+def _host_config(
+    worker: WorkerSpec, service: Service, settings: DockerSettings, mounts: list[dict[str, Any]]
+) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "Mounts": [{"Type": "bind", "Source": str(directory), "Target": str(directory)}],
+        "Mounts": mounts,
         "NanoCpus": worker.cpu_millicores * 1_000_000,
         "Memory": worker.memory_bytes,
         "MemorySwap": worker.memory_bytes,  # the sum of both, so no swap

@@ -26,6 +26,7 @@ from tidemill_scheduler.domain.snapshot import Pool
 from tidemill_scheduler.launchers.docker.containers import ending
 from tidemill_scheduler.launchers.docker.engine import ContainerEvent, ContainerState, ImageError
 from tidemill_scheduler.launchers.docker.images import Images, ImageState
+from tidemill_scheduler.launchers.docker.user_containers import UserContainers
 from tidemill_scheduler.launchers.docker.watching import Watch
 from tidemill_scheduler.ports import Cause, Launcher, RunningWorker, WorkerEnded, WorkerNotice, WorkerSpec
 
@@ -40,10 +41,6 @@ _TEND_EVERY: Final = 0.5
 
 class ContainerHost(Protocol):
     """Where containers run."""
-
-    async def run(self, name: str, config: Mapping[str, Any]) -> None:
-        """Create and start one."""
-        ...
 
     async def remove(self, name: str) -> None:
         """Kill and remove one."""
@@ -78,10 +75,10 @@ class DockerLauncher:
 
     Args:
         supervisors: Starts the supervisors.
-        host: Runs the containers.
+        host: Where the containers run.
         images: Brings their images.
         watch: Tells what happens to the containers.
-        config_of: What Docker is told of a Worker's container.
+        containers: Starts them.
         directory_of: The worker directory, which both see.
         wanted: Images to have before they are needed, of these Services.
         known: Workers of this platform, also those of another scheduler process on this machine.
@@ -91,7 +88,7 @@ class DockerLauncher:
     host: ContainerHost
     images: Images
     watch: Watch
-    config_of: Callable[[WorkerSpec, Service], Mapping[str, Any]]
+    containers: UserContainers
     directory_of: Callable[[WorkerId], Path]
     wanted: Callable[[Collection[Service]], Collection[str]]
     known: Callable[[], frozenset[WorkerId]]
@@ -176,6 +173,7 @@ class DockerLauncher:
         if time.monotonic() - self._tended_at >= _TEND_EVERY:
             self._tended_at = time.monotonic()
             self.images.want(self.wanted(definitions.values()))
+            self.containers.keep({service.image for service in definitions.values()})
 
     def image_views(self) -> Sequence[Mapping[str, Any]]:
         """The images of Services, for people."""
@@ -223,7 +221,7 @@ class DockerLauncher:
         pair.started_at = datetime.now(UTC)
         await self.supervisors.start(pair.spec, service)
         pair.has_process = True
-        await self.host.run(pair.spec.id, self.config_of(pair.spec, service))
+        await self.containers.run(pair.spec, service)
         pair.has_container = True
 
     def _give_up(self, pair: _Pair, failure: Cause | None) -> None:

@@ -14,6 +14,8 @@ from tidemill_scheduler.launchers.docker.engine import open_engine
 from tidemill_scheduler.launchers.docker.images import Images
 from tidemill_scheduler.launchers.docker.launcher import DockerLauncher
 from tidemill_scheduler.launchers.docker.registries import config_file
+from tidemill_scheduler.launchers.docker.static_shell import StaticShell
+from tidemill_scheduler.launchers.docker.user_containers import UserContainers
 from tidemill_scheduler.launchers.docker.watching import Watch
 from tidemill_scheduler.launchers.records import WorkerRecords
 from tidemill_scheduler.ports import Launcher, WorkerSpec
@@ -34,15 +36,17 @@ def open_docker_launcher(settings: Settings, supervisors: Launcher) -> DockerLau
     def directory_of(worker: WorkerId) -> Path:
         return root / worker
 
-    def config_of(worker: WorkerSpec, service: Service) -> Mapping[str, Any]:
-        return container_config(worker, service, directory_of(worker.id), installation=installation, settings=docker)
+    def config_of(worker: WorkerSpec, service: Service, shell: Path | None) -> Mapping[str, Any]:
+        return container_config(
+            worker, service, directory_of(worker.id), installation=installation, settings=docker, shell=shell
+        )
 
     return DockerLauncher(
         supervisors=supervisors,
         host=engine,
         images=Images(engine, docker.pull, docker.config_file or config_file()),
         watch=Watch(engine, label=f"{INSTALLATION}={installation}", reconnect=docker.reconnect),
-        config_of=config_of,
+        containers=UserContainers(engine, config_of, StaticShell(docker.shell, state_dir / "shell")),
         directory_of=directory_of,
         wanted=lambda services: {one.image for one in services if docker.prefetch or one.image_prefetch},
         known=lambda: frozenset(record.spec.id for record in records.all()),
