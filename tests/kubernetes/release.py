@@ -147,14 +147,20 @@ class Release:
 
 @contextlib.contextmanager
 def release(
-    cluster: Cluster, helm: str, *, before: Callable[[str], None] = lambda _: None, **values: Any
+    cluster: Cluster,
+    helm: str,
+    *,
+    name: str = "chart",
+    before: Callable[[str], None] = lambda _: None,
+    **values: Any,
 ) -> Iterator[Release]:
     """An installation of its own, ready; removed afterwards.
 
     Args:
+        name: Begins its namespaces' names.
         before: Makes what it needs in its namespace.
     """
-    made = Release(cluster, helm, fresh("chart"), merged(dict(VALUES), own_values()))
+    made = Release(cluster, helm, fresh(name), merged(dict(VALUES), own_values()))
     try:
         before(made.namespace)
         made.apply(**values)

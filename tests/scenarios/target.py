@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -164,7 +164,9 @@ class Target:
             assert time.monotonic() < deadline, f"not within {self.patience:.0f} s: {what} {show()}"
             time.sleep(every)
 
-    async def _with_store(self, work: Callable[[ObjectStore], Any]) -> Any:
+    @contextlib.asynccontextmanager
+    async def store(self) -> AsyncIterator[ObjectStore]:
+        """The platform's own store."""
         fields = {
             "endpoint": self.s3_endpoint,
             "access_key": self.s3_access_key,
@@ -173,6 +175,10 @@ class Target:
             "verify": True,
         }
         async with open_store("minio.default", fields) as store:
+            yield store
+
+    async def _with_store(self, work: Callable[[ObjectStore], Any]) -> Any:
+        async with self.store() as store:
             return await work(store)
 
 
