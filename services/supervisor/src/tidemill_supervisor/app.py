@@ -43,7 +43,8 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         directory = stack.enter_context(own_directory(settings.workspace_dir, settings.worker_id, is_shared=is_shared))
         causes = Causes(cause_subject(ServiceName(settings.service), WorkerId(settings.worker_id)))
         scripts = stack.enter_context(open_scripts(settings, directory, mark, causes.first))
-        bus = await stack.enter_async_context(open_bus(settings.bus, name=f"worker-{settings.worker_id}"))
+        name = f"worker-{settings.worker_id}"
+        bus = await stack.enter_async_context(open_bus(settings.bus, name=name, gathers=True))
         if is_shared:
             await stack.enter_async_context(background(stop=lambda: None, causes=causes.follow(bus.live)))
         sweeping = asyncio.create_task(asyncio.to_thread(remove_abandoned, settings.workspace_dir))

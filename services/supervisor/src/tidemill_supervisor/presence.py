@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -12,6 +11,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Final
 
+import msgspec
 import structlog
 
 from tidemill_common.bus import Live
@@ -67,7 +67,7 @@ class Presence:
             {"id": execution.invocation.id, "attempt": execution.attempt, "revision": execution.revision}
             for execution in islice(self._running(), _TOLD)
         ]
-        return json.dumps({"busy": self._busy(), "slots": self._slots, "invocations": invocations}).encode()
+        return msgspec.json.encode({"busy": self._busy(), "slots": self._slots, "invocations": invocations})
 
     def _pause(self) -> float:
         """Seconds until it may be told again."""

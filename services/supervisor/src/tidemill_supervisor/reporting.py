@@ -93,8 +93,9 @@ def changed(execution: Execution, change: Change, at: datetime, outcome: Outcome
         input=invocation.event.artifact,
         redrive_of=InvocationId(invocation.event.redrive_of) if invocation.event.redrive_of else None,
         principal=invocation.event.principal,
+        **({} if outcome is None else _of_outcome(outcome)),
     )
-    return record if outcome is None else _fitted(record.model_copy(update=_of_outcome(outcome)))
+    return record if outcome is None else _fitted(record)
 
 
 def dead_letter(execution: Execution, outcome: Outcome, at: datetime) -> DeadLetter:

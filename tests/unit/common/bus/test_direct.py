@@ -7,6 +7,7 @@ import inspect
 import re
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from nats import errors as library
@@ -70,8 +71,8 @@ def test_the_flusher_still_writes_what_is_pending_when_woken() -> None:
 class _Connected(DirectClient):
     """As if a server were there."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, gathers: bool = False) -> None:
+        super().__init__(gathers=gathers)
         self._status = Client.CONNECTED
         self._flush_queue = asyncio.Queue()
 
@@ -89,6 +90,33 @@ async def test_all_of_one_turn_leaves_as_one_piece_with_one_flush() -> None:
     client.send("c", "", None, b"3")
     await asyncio.sleep(0)
     assert client._pending == [b"PUB a  1\r\n1\r\nPUB b r 1\r\n2\r\nPUB c  1\r\n3\r\n"]
+
+
+async def left_at_once(client: DirectClient) -> bool:
+    """Whether one message leaves with this turn of the loop."""
+    assert client._flush_queue is not None
+    client.send("a", "", None, b"1")
+    await asyncio.sleep(0)
+    return not client._flush_queue.empty() and client._flush_queue.get_nowait() is not None
+
+
+async def test_one_that_gathers_waits_only_when_it_sends_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 0.0
+    monkeypatch.setattr("tidemill_common.bus.nats.direct.time", SimpleNamespace(monotonic=lambda: seconds))
+    client = _Connected(gathers=True)
+    assert client._flush_queue is not None
+    assert all([await left_at_once(client) for _ in range(8)])
+    assert not await left_at_once(client)
+    assert not await left_at_once(client)
+    await client._flush_queue.get()
+    assert client._pending == [b"PUB a  1\r\n1\r\n" * 10]
+    seconds = 1.0
+    assert await left_at_once(client)
+
+
+async def test_one_that_does_not_gather_never_waits() -> None:
+    client = _Connected()
+    assert all([await left_at_once(client) for _ in range(20)])
 
 
 async def test_what_is_larger_than_the_server_takes_is_refused() -> None:

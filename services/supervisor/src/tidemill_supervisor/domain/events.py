@@ -194,6 +194,8 @@ def _decoded(body: bytes) -> bytes:
 
 def _json_object(body: bytes) -> dict[str, Any] | None:
     """The JSON object that the body is; None: something else (arrays and scalars are files)."""
+    if not body:
+        return None
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):

@@ -32,17 +32,18 @@ _PING_INTERVAL: Final = 10
 
 
 @asynccontextmanager
-async def open_nats(settings: BusSettings, *, name: str) -> AsyncIterator[Bus]:
+async def open_nats(settings: BusSettings, *, name: str, gathers: bool = False) -> AsyncIterator[Bus]:
     """The bus at `settings.url`. The Streams are not touched: see `bus.streams.ensure_streams`.
 
     Args:
         name: Shown by the server for this connection.
+        gathers: See `open_bus`.
 
     Raises:
         UnavailableError: No server answers within `request_timeout`.
         AccessDeniedError: The server refuses our credentials, or the file has none.
     """
-    client = DirectClient()
+    client = DirectClient(gathers=gathers)
     wire = Wire(client, settings.request_timeout)
     await _connect(client, wire, settings, name)
     sweeper = asyncio.create_task(wire.sweep(), name="bus-sweeper")

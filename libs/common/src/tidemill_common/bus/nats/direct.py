@@ -9,6 +9,8 @@ that is used here is gone from the version of nats-py that `requirements/runtime
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from typing import Final
 
 from nats import errors as library
@@ -20,20 +22,31 @@ from tidemill_common.bus.nats.frames import Frames, Handler, Headers, publish_fr
 
 _REFUSED: Final = (AUTHORIZATION_VIOLATION, "authentication expired", "authentication revoked")
 """With one of these the server ends a connection whose credentials are good no more."""
+_MANY: Final = 8
+_SPAN_SECONDS: Final = 0.02
+_GATHERING_SECONDS: Final = 0.001
+"""After so many departures in the span the next one waits for what comes meanwhile: a system call here, and one in the
+server, cost as much as all else of a message. What one Invocation sends alone is less."""
 
 
 class DirectClient(Client):
-    """A nats-py connection for `Wire`: subscribe with `listen`, publish with `send`."""
+    """A nats-py connection for `Wire`: subscribe with `listen`, publish with `send`.
 
-    def __init__(self) -> None:
+    Args:
+        gathers: When messages leave hundreds of times a second, those of a millisecond leave together.
+    """
+
+    def __init__(self, *, gathers: bool = False) -> None:
         super().__init__()
+        self._gathers = gathers
+        self._departures: deque[float] = deque(maxlen=_MANY)
         self._handlers: dict[bytes, Handler] = {}
         self._leaves = False
-        """Whether what is published in this turn of the loop will be sent at its end."""
+        """Whether what is published now will be sent soon."""
         self._ps = _DirectParser(self, Frames(self._handlers))
 
     def send(self, subject: str, reply: str, headers: Headers | None, body: bytes) -> None:
-        """Publish one message; it leaves with all others of this turn of the loop.
+        """Publish one message; it leaves with all others of this turn of the loop, or of the next millisecond.
 
         Raises:
             Error: The connection is closed, its buffer is full while it is broken, or the message is none.
@@ -50,7 +63,19 @@ class DirectClient(Client):
         self._pending_data_size += len(frame)
         if connected and not self._leaves:
             self._leaves = True
-            asyncio.get_running_loop().call_soon(self._leave)
+            self._plan_departure()
+
+    def _plan_departure(self) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._gathers:
+            loop.call_soon(self._leave)
+            return
+        now = time.monotonic()
+        if len(self._departures) == _MANY and now - self._departures[0] < _SPAN_SECONDS:
+            loop.call_later(_GATHERING_SECONDS, self._leave)
+        else:
+            loop.call_soon(self._leave)
+        self._departures.append(now)
 
     async def _process_err(self, err_msg: str) -> None:
         """Connect again, with what the credentials file has by then; nats-py would close for good."""
