@@ -23,6 +23,11 @@ _SMALL: dict[str, Any] = {
     "output": [{"storage_provider": "minio.default", "path": "data/out"}],
 }
 _COPY = '#!/bin/sh\ncp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/"\n'
+_IN_NO_SHELL = """#!/bin/sh -e
+sh -c 'cat "$INPUT_FILE_PATH"' | env -i PATH=/tidemill-shell tee "$TMP_OUTPUT_DIR/a.txt"
+[ ! -e /bin/cat ]
+! touch /tidemill-shell/x
+"""
 _SLOW = "#!/bin/sh\nsleep 8\necho done\n"
 
 
@@ -207,8 +212,22 @@ async def test_a_pod_evicted_for_a_drained_node_lets_its_worker_give_back_what_i
     assert (ended.change, ended.attempt) == (Change.SUCCEEDED, 2), described(ended)
 
 
-async def test_an_image_without_a_shell_degrades_the_service_in_the_runtimes_words(cluster: World) -> None:
+async def test_an_image_without_a_shell_is_given_one(cluster: World) -> None:
+    """Its first pod fails, which is nobody's failure; the script may call programs that are not in the image."""
     cluster.start()
+    await cluster.platform.define(_IN_NO_SHELL, **_SMALL | {"image": "localhost/pause:1"})
+    invocation = await cluster.platform.upload("data/in/a.txt", b"hello")
+    ended = await cluster.platform.ended(invocation.id, timeout=90)
+    assert (ended.change, ended.attempt) == (Change.SUCCEEDED, 1), described(ended)
+    assert "data/out/a.txt" in await cluster.platform.objects("data/out/")
+    assert "worker failed" not in cluster.log.read_text()
+    assert len([pod for pod in await cluster.pods_now() if "initContainers" in pod["spec"]]) == 1
+
+
+async def test_an_image_without_a_shell_degrades_the_service_in_the_runtimes_words_where_none_is_brought(
+    cluster: World,
+) -> None:
+    cluster.start(KUBERNETES__SUPERVISOR__SHELL="")
     await cluster.platform.define(_COPY, **_SMALL | {"image": "localhost/pause:1"})
     await cluster.platform.call(b"x")
     degraded = await cluster.until(lambda: _field(cluster, "degraded"), "the Service is degraded")

@@ -172,11 +172,13 @@ class Told:
         self.ended: list[WorkerEnded] = []
         self.notices: list[WorkerNotice] = []
         self.withdrawn: list[WorkerId] = []
+        self.shellless: list[str] = []
         self.roster = Roster(
             KubernetesSettings.model_validate(settings),
             on_end=self.ended.append,
             on_notice=self.notices.append,
             on_withdraw=self.withdrawn.append,
+            on_shellless=self.shellless.append,
         )
 
     def tell(self, name: str, *, kind: ChangeType = ChangeType.MODIFIED) -> None:
@@ -255,6 +257,29 @@ def test_an_ended_user_container_is_told_once_while_its_worker_lives() -> None:
     told.tell("start-error")
     assert [notice.cause.reason for notice in told.notices] == ["StartError"]
     assert len(told.roster.workers()) == 1
+
+
+def test_an_image_without_a_shell_is_learnt_and_no_failure_of_its_service() -> None:
+    told = Told()
+    told.roster.complete()
+    job = named({"metadata": {}, "spec": {"backoffLimit": 0}})
+    told.roster.started(SPEC, job, NOW, plain_image="example.org/static:1")
+    told.tell("start-error")
+    assert set(told.shellless) == {"example.org/static:1"}
+    assert told.withdrawn == [SPEC.id]
+    assert [(running.is_draining, running.trouble) for running in told.roster.workers()] == [(True, None)]
+    told.tell("start-error", kind=ChangeType.DELETED)
+    assert [ended.was_draining for ended in told.ended] == [True]
+
+
+def test_a_worker_that_brought_a_shell_in_vain_failed() -> None:
+    told = Told()
+    told.roster.complete()
+    told.roster.started(SPEC, named({"metadata": {}, "spec": {"backoffLimit": 0}}), NOW)
+    told.tell("start-error")
+    told.tell("start-error", kind=ChangeType.DELETED)
+    assert told.shellless == []
+    assert [(ended.was_draining, ended.cause and ended.cause.reason) for ended in told.ended] == [(False, "StartError")]
 
 
 def taken(*, by: str = "") -> Object:

@@ -39,7 +39,12 @@ FULL: dict[str, Any] = {
 }
 
 
-def job(settings: dict[str, Any] | None = None, nodes: frozenset[str] = frozenset(), **fields: Any) -> dict[str, Any]:
+def job(
+    settings: dict[str, Any] | None = None,
+    nodes: frozenset[str] = frozenset(),
+    brings_shell: bool = False,
+    **fields: Any,
+) -> dict[str, Any]:
     service = Service.model_validate({"name": "gray", "image": "example.org/gray:1", "script": "", **fields})
     return job_of(
         SPEC,
@@ -47,6 +52,7 @@ def job(settings: dict[str, Any] | None = None, nodes: frozenset[str] = frozense
         KubernetesSettings.model_validate(settings or {}),
         environment={"TIDEMILL_SUPERVISOR_BUS__URL": "nats://nats:4222"},
         interlink_nodes=nodes,
+        brings_shell=brings_shell,
     )
 
 
@@ -60,11 +66,23 @@ def container(name: str, of: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("name", "fields"), [("plain", {}), ("full", FULL)])
+@pytest.mark.parametrize(("name", "fields"), [("plain", {}), ("full", FULL), ("shellless", {"brings_shell": True})])
 def test_a_job_is_as_its_sample(name: str, fields: dict[str, Any]) -> None:
     made = job(**fields)
     container("user", made["spec"]["template"]["spec"])["command"][2] = "LOOP"
     assert made == json.loads((SAMPLES / f"job-{name}.json").read_text())
+
+
+def test_a_shell_is_brought_by_a_volume_that_user_code_cannot_change() -> None:
+    made = pod(brings_shell=True)
+    (init,) = made["initContainers"]
+    assert [mount["name"] for mount in init["volumeMounts"]] == ["shell"]
+    assert init["securityContext"] == container("supervisor", made)["securityContext"]
+    mounts = {mount["mountPath"]: mount for mount in container("user", made)["volumeMounts"]}
+    assert mounts["/bin/sh"]["subPath"] == "busybox"
+    assert mounts["/bin/sh"]["readOnly"] is mounts["/tidemill-shell"]["readOnly"] is True
+    assert container("user", made)["command"][-2:] == ["/tidemill/gray-0a1b2c3d", "/tidemill-shell"]
+    assert "initContainers" not in pod()
 
 
 def test_only_the_supervisor_has_keys_and_nobody_a_cluster_token() -> None:

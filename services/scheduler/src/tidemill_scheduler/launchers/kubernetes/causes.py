@@ -34,7 +34,7 @@ def containers_of(pod: Object) -> tuple[Object, Object]:
 
 def pull_trouble(pod: Object) -> tuple[Cause | None, bool]:
     """What keeps containers from being made, and whether it is for good."""
-    for status in pod.get("status", {}).get("containerStatuses", ()):
+    for status in _statuses(pod):
         waiting = status.get("state", {}).get("waiting", {})
         reason = waiting.get("reason", "")
         if reason in _PULLING | _HOPELESS | _BROKEN:
@@ -43,6 +43,11 @@ def pull_trouble(pod: Object) -> tuple[Cause | None, bool]:
                 reason in _HOPELESS
             )
     return None, False
+
+
+def _statuses(pod: Object) -> list[Object]:
+    found = pod.get("status", {})
+    return [*found.get("initContainerStatuses", ()), *found.get("containerStatuses", ())]
 
 
 def user_cause(status: Object) -> Cause | None:
@@ -96,7 +101,11 @@ def event_trouble(warnings: Sequence[Object], *, kind: str) -> Cause | None:
 
 
 def _container_cause(pod: Object) -> Cause | None:
-    """The kernel killed a container, or it could not be started."""
+    """The kernel killed a container, or it could not be started; one that should come before the others failed."""
+    for status in pod.get("status", {}).get("initContainerStatuses", ()):
+        ended = status.get("state", {}).get("terminated")
+        if ended is not None and ended.get("exitCode") != 0:
+            return _termination(status["name"], ended)
     for name, status in zip(("supervisor", "user"), containers_of(pod), strict=True):
         ended = status.get("state", {}).get("terminated")
         if ended is not None and ended.get("reason") not in _OF_ITSELF:

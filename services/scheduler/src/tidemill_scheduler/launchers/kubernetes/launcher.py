@@ -30,6 +30,7 @@ from tidemill_scheduler.launchers.kubernetes.reflector import Change, ChangeType
 from tidemill_scheduler.launchers.kubernetes.roster import Roster
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
 from tidemill_scheduler.launchers.kubernetes.template import job_of
+from tidemill_scheduler.launchers.shells import ShelllessImages
 from tidemill_scheduler.ports import RunningWorker, WorkerEnded, WorkerNotice, WorkerSpec
 
 log = structlog.get_logger()
@@ -80,8 +81,13 @@ class KubernetesLauncher:
         self._doomed: set[WorkerId] = set()
         """Jobs to delete; kept until the API has taken it."""
         self._busy = asyncio.Event()
+        self._shellless = ShelllessImages()
         self._roster = Roster(
-            settings, on_end=self._exits.put_nowait, on_notice=self._notices.put_nowait, on_withdraw=self._doom
+            settings,
+            on_end=self._exits.put_nowait,
+            on_notice=self._notices.put_nowait,
+            on_withdraw=self._doom,
+            on_shellless=self._learn_shellless,
         )
         self._definitions: Mapping[ServiceName, Service] = {}
         self._removed: set[ServiceName] = set()
@@ -113,12 +119,14 @@ class KubernetesLauncher:
             UnavailableError: The API is away, or refuses; says why.
         """
         api = self._opened()
+        brings_shell = service.image in self._shellless
         job = job_of(
             worker,
             service,
             self._settings,
             environment=self._environment,
             interlink_nodes={node.name for node in self._nodes.values() if node.is_interlink},
+            brings_shell=brings_shell,
         )
         try:
             await self._secrets.provide(service.name)
@@ -126,7 +134,8 @@ class KubernetesLauncher:
                 job = await api.create(self._jobs, job)
         except TidemillError as error:
             raise UnavailableError(f"start Worker {worker.id}: {error}") from error
-        self._roster.started(worker, job, datetime.now(UTC))
+        is_plain = bool(self._settings.supervisor.shell) and not brings_shell
+        self._roster.started(worker, job, datetime.now(UTC), plain_image=service.image if is_plain else "")
 
     async def stop(self, worker: WorkerId) -> None:
         """Ask it to drain, now and until it has ended; one that has not begun to run is deleted."""
@@ -170,6 +179,7 @@ class KubernetesLauncher:
     async def tend(self, definitions: Mapping[ServiceName, Service], removed: Set[ServiceName]) -> None:
         """Keep what Services have beside Workers: prefetched images, bus identities."""
         self._definitions = definitions
+        self._shellless.keep({service.image for service in definitions.values()})
         self._removed |= removed - self._forgotten
         self._forgotten -= definitions.keys()
 
@@ -212,6 +222,11 @@ class KubernetesLauncher:
                 self._exits.put_nowait(error)
 
         self._tasks.append(asyncio.create_task(run(), name=f"kubernetes {name}"))
+
+    def _learn_shellless(self, image: str) -> None:
+        if image not in self._shellless:
+            log.info("image has no shell, its Workers bring one", image=image)
+            self._shellless.add(image)
 
     def _doom(self, worker: WorkerId) -> None:
         self._doomed.add(worker)

@@ -25,6 +25,7 @@ from tidemill_scheduler.launchers.kubernetes.remembering import (
 )
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
 from tidemill_scheduler.launchers.kubernetes.states import Object, Seen, Stage, Standing, standing_of
+from tidemill_scheduler.launchers.shells import lacks_shell
 from tidemill_scheduler.ports import Cause, RunningWorker, WorkerEnded, WorkerNotice, WorkerSpec
 
 _WARNINGS: Final = 8
@@ -48,6 +49,10 @@ class _Tracked:
     is_noticed: bool = False
     is_withdrawn: bool = False
     withdrawn_for: Cause | None = None
+    plain_image: str = ""
+    """Its image, if the Worker has no other shell than the image's."""
+    is_shellless: bool = False
+    """It could not start for want of a shell; the next one brings it."""
 
 
 class Roster:
@@ -57,6 +62,7 @@ class Roster:
         on_end: Told once of each Worker's end.
         on_notice: Told once when a Worker's user container ends, or somebody takes its pod away.
         on_withdraw: Told when a Job should be deleted.
+        on_shellless: Told of an image that turned out to have no shell.
     """
 
     def __init__(
@@ -66,11 +72,13 @@ class Roster:
         on_end: Callable[[WorkerEnded], None],
         on_notice: Callable[[WorkerNotice], None],
         on_withdraw: Callable[[WorkerId], None],
+        on_shellless: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._on_end = on_end
         self._on_notice = on_notice
         self._on_withdraw = on_withdraw
+        self._on_shellless = on_shellless
         self._seen: dict[WorkerId, Seen] = {}
         self._tracked: dict[WorkerId, _Tracked] = {}
         self._ended: set[WorkerId] = set()
@@ -87,11 +95,16 @@ class Roster:
         for worker in list(self._seen):
             self._judge(worker)
 
-    def started(self, spec: WorkerSpec, job: Object, now: datetime) -> None:
-        """Its Job was created a moment ago."""
+    def started(self, spec: WorkerSpec, job: Object, now: datetime, *, plain_image: str = "") -> None:
+        """Its Job was created a moment ago.
+
+        Args:
+            plain_image: Its image, if that is all: it may turn out to lack a shell. Empty: the Worker brings one.
+        """
         if spec.id in self._ended:
             return
         tracked = self._tracked.setdefault(spec.id, _Tracked(spec, now, is_adopted=False))
+        tracked.plain_image = plain_image or tracked.plain_image
         tracked.is_adopted = False  # the watch may have told of the Job before its creation was answered
         seen = self._seen.setdefault(spec.id, Seen())
         if seen.job is None:
@@ -211,13 +224,20 @@ class Roster:
         reason = standing.trouble and standing.trouble.reason
         if (reason, standing.supervisor_ended) != (before.trouble and before.trouble.reason, before.supervisor_ended):
             tracked.changed_at = datetime.now(UTC)
+        self._learn(tracked, standing.trouble)
         is_ours = tracked.is_draining or tracked.is_withdrawn
         cause = standing.user_ended or (None if is_ours else standing.going)
         if cause is not None and not tracked.is_noticed:
             tracked.is_noticed = True
             self._on_notice(WorkerNotice(spec=tracked.spec, cause=cause))
-        if standing.is_hopeless and not tracked.is_withdrawn:
+        if (standing.is_hopeless or tracked.is_shellless) and not tracked.is_withdrawn:
             self._withdraw(worker, tracked, standing.trouble)
+
+    def _learn(self, tracked: _Tracked, cause: Cause | None) -> None:
+        """An image without a shell is no failure of its Service: nothing was leased, and the next Worker brings one."""
+        if cause is not None and tracked.plain_image and lacks_shell(cause.message):
+            tracked.is_shellless = True
+            self._on_shellless(tracked.plain_image)
 
     def _withdraw(self, worker: WorkerId, tracked: _Tracked, cause: Cause | None) -> None:
         tracked.is_withdrawn, tracked.withdrawn_for = True, cause
@@ -226,6 +246,7 @@ class Roster:
     def _end(self, worker: WorkerId, tracked: _Tracked | None, standing: Standing, seen: Seen) -> None:
         self._ended.add(worker)
         if tracked is not None:
+            self._learn(tracked, standing.cause)
             del self._tracked[worker]
             self._on_end(_ended(tracked, standing))
         if seen.job is not None and seen.job["spec"].get("suspend"):
@@ -268,7 +289,7 @@ def _view(tracked: _Tracked) -> RunningWorker:
         is_draining=tracked.is_draining or tracked.is_withdrawn,
         is_adopted=tracked.is_adopted,
         is_pending=standing.stage is Stage.PENDING,
-        trouble=standing.trouble,
+        trouble=None if tracked.is_shellless else standing.trouble,
     )
 
 
@@ -279,7 +300,7 @@ def _ended(tracked: _Tracked, standing: Standing) -> WorkerEnded:
         cause = None
     return WorkerEnded(
         spec=tracked.spec,
-        was_draining=tracked.is_draining,
+        was_draining=tracked.is_draining or tracked.is_shellless,
         exit_code=standing.exit_code,
         signal=standing.signal,
         last_line=standing.last_line,

@@ -43,6 +43,9 @@ class SupervisorContainer(Group):
     """Its uid and gid; never root."""
     security_context: dict[str, Any] = Field(default_factory=dict)
     """Kubernetes fields that replace the safe defaults."""
+    shell: str = "/opt/tidemill/shell"
+    """Directory of its image with a static busybox and links to it, which Workers of images without `/bin/sh` bring
+    along. Empty: such images are refused."""
 
 
 class UserContainer(Group):

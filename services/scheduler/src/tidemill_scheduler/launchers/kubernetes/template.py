@@ -15,6 +15,8 @@ from tidemill_scheduler.launchers.kubernetes.labels import annotations_of, is_qu
 from tidemill_scheduler.launchers.kubernetes.placement import placement_of
 from tidemill_scheduler.launchers.kubernetes.security import pod_security, supervisor_security, user_security
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings, PullPolicy
+from tidemill_scheduler.launchers.kubernetes.shell_volume import with_shell
+from tidemill_scheduler.launchers.shells import DIRECTORY
 from tidemill_scheduler.ports import WorkerSpec
 
 Json = dict[str, Any]
@@ -45,14 +47,19 @@ def job_of(
     *,
     environment: Mapping[str, str],
     interlink_nodes: Set[str] = frozenset(),
+    brings_shell: bool = False,
 ) -> Json:
     """The Job to create.
 
     Args:
         environment: Settings of the supervisor, without secrets, as for all Workers.
         interlink_nodes: The virtual nodes that the cluster has.
+        brings_shell: Its image is known to have none.
     """
     labels, annotations = labels_of(worker, service, settings), annotations_of(service, settings)
+    pod = _pod(worker, service, settings, environment, interlink_nodes)
+    if brings_shell:
+        pod = with_shell(pod, _command(worker, applets=DIRECTORY), settings)
     spec: Json = {
         "backoffLimit": 0,
         "completions": 1,
@@ -60,7 +67,7 @@ def job_of(
         "ttlSecondsAfterFinished": int(settings.ttl.total_seconds()),
         "template": {
             "metadata": {"labels": labels, "annotations": annotations},
-            "spec": _pod(worker, service, settings, environment, interlink_nodes),
+            "spec": pod,
         },
     }
     if settings.deadline is not None:
@@ -166,11 +173,15 @@ def _user(worker: WorkerSpec, service: Service, settings: KubernetesSettings) ->
         "name": "user",
         "image": service.image,
         "imagePullPolicy": pull_policy(service.image, settings.user.pull_policy),
-        "command": [literal(part) for part in runner_command(f"{WORKSPACE}/{worker.id}")],
+        "command": _command(worker),
         "resources": _resources(worker, service, settings),
         "securityContext": user_security(service, settings),
         "volumeMounts": [{"name": "workspace", "mountPath": WORKSPACE}],
     }
+
+
+def _command(worker: WorkerSpec, *, applets: str | None = None) -> list[str]:
+    return [literal(part) for part in runner_command(f"{WORKSPACE}/{worker.id}", applets=applets)]
 
 
 def _resources(worker: WorkerSpec, service: Service, settings: KubernetesSettings) -> Json:
