@@ -70,5 +70,3 @@ def test_a_program_with_a_loader_is_not_static(tmp_path: Path) -> None:
 async def test_a_machine_without_a_static_busybox_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="busybox-static"):
         await StaticShell(tmp_path / "none", tmp_path).directory()
-    with pytest.raises(InvalidInputError, match=r"docker\.shell"):
-        await StaticShell(None, tmp_path).directory()

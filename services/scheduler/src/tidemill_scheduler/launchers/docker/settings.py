@@ -41,9 +41,9 @@ class DockerSettings(Group):
     some storage drivers can (overlay2 on xfs with pquota, btrfs, zfs); others then refuse to create containers."""
     runtime: str | None = None
     """Of the Engine (`runsc`, `kata`, …); None: its default."""
-    shell: Path | None = Path("/bin/busybox")
-    """Static busybox of this machine, which Workers of images without `/bin/sh` get mounted; None: such images are
-    refused. Debian's package is busybox-static."""
+    shell: Path = Path("/bin/busybox")
+    """Static busybox of this machine, which Workers of images without `/bin/sh` get mounted; where there is none such
+    images are refused. Debian's package is busybox-static."""
     timeout: timedelta = timedelta(seconds=30)
     """For one request, pulls and the stream of events excepted. A loaded machine takes seconds to start a container."""
     reconnect: timedelta = timedelta(seconds=1)

@@ -24,11 +24,11 @@ class StaticShell:
     """Makes the directory when it is first needed.
 
     Args:
-        program: A static busybox; None: images without a shell are refused.
+        program: A static busybox; it need not be there until it is needed.
         root: Below which to make it; on the Docker host as well.
     """
 
-    def __init__(self, program: Path | None, root: Path) -> None:
+    def __init__(self, program: Path, root: Path) -> None:
         self._program = program
         self._root = root
         self._made: Path | None = None
@@ -59,12 +59,8 @@ def why_not_static(program: Path) -> str | None:
     return f"{program} is not linked statically" if _INTERPRETER in kinds else None
 
 
-def _make(program: Path | None, root: Path) -> Path:
+def _make(program: Path, root: Path) -> Path:
     """Named by what is in it, and never changed: Workers of an earlier scheduler may have it mounted."""
-    if program is None:
-        raise InvalidInputError(
-            "the image has no /bin/sh, and the setting docker.shell names no busybox to bring along"
-        )
     if (reason := why_not_static(program)) is not None:
         raise InvalidInputError(
             f"the image has no /bin/sh, and there is no shell to bring along: {reason}; install a static busybox "
