@@ -7,59 +7,16 @@ Where there are fewer places than Services, the first Worker of each goes by tur
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
-from typing import Final
+from itertools import islice
 
-from tidemill_scheduler.domain.snapshot import Needs, Pool, Quota
-
-UNBOUNDED: Final = 1 << 62
-HOLDS, WAITS, HELD, SERVED = range(4)
-"""Rank among those that have nothing granted yet: has Workers since less than a turn; has had none for a turn; has had
-Workers for a turn; has none, but had some less than a turn ago. So nobody loses a Worker before a turn is over, and
-nobody who lost one takes another's before a turn has passed."""
-
-
-class Demand:
-    """One active Service while planning."""
-
-    __slots__ = ("cpu", "granted", "held", "index", "memory", "needs", "rank", "served", "share", "since", "wanted")
-
-    def __init__(self, needs: Needs, index: int) -> None:
-        self.needs = needs
-        self.index = index
-        self.cpu = needs.cpu_millicores
-        self.memory = needs.memory_bytes
-        self.wanted = 0
-        self.granted = 0
-        self.rank = WAITS
-        self.since = 0.0
-        """Of those that hold Workers, who held longest goes first (of those over their turn: last)."""
-        self.held: tuple[int, float] | None = None
-        """Rank and since that its Workers give its owner, those that drain included; None: it has none."""
-        self.served = 0.0
-        """Then, who waits longest goes first."""
-        self.share = 0.0
-        """Dominant share of one Worker."""
-
+from tidemill_scheduler.domain.demands import Demand, Owner
+from tidemill_scheduler.domain.merging import Line, lines, merge
+from tidemill_scheduler.domain.snapshot import Pool, Quota
 
 _Tier = list[tuple[float, int, float, float, int, Demand]]
 """A heap of Services of one priority: level, rank, since, served, index (unique, so demands are never compared)."""
-
-
-class _Owner:
-    """What one owner has and may have, while filling."""
-
-    __slots__ = ("cpu", "cpu_left", "memory", "memory_left", "standing", "tiers", "weight", "workers_left")
-
-    def __init__(self, demands: Sequence[Demand], quota: Quota, weight: float) -> None:
-        self.weight = weight
-        self.cpu = self.memory = 0
-        self.cpu_left = _bound(quota.cpu_millicores)
-        self.memory_left = _bound(quota.memory_bytes)
-        self.workers_left = _bound(quota.workers)
-        self.standing = _standing(demands)
-        self.tiers = _tiers(demands)
 
 
 class _Left:
@@ -70,6 +27,9 @@ class _Left:
     def __init__(self, pool: Pool) -> None:
         self.cpu, self.memory = pool.cpu_millicores, pool.memory_bytes
         self.node_cpu, self.node_memory = self.cpu // pool.nodes, self.memory // pool.nodes
+
+    def fits(self, cpu: int, memory: int) -> bool:
+        return cpu <= self.cpu and memory <= self.memory and cpu <= self.node_cpu and memory <= self.node_memory
 
 
 def fill(
@@ -86,92 +46,132 @@ def fill(
     by_owner: dict[str, list[Demand]] = {}
     for demand in demands:
         if demand.wanted > 0:
-            demand.share = max(demand.cpu / total_cpu, demand.memory / total_memory)
+            by_cpu, by_memory = demand.cpu / total_cpu, demand.memory / total_memory
+            demand.share = by_cpu if by_cpu > by_memory else by_memory
             by_owner.setdefault(demand.needs.owner, []).append(demand)
     owners = [
-        _Owner(by_owner[name], quotas.get(name, default_quota), weights.get(name, 1.0)) for name in sorted(by_owner)
+        Owner(by_owner[name], quotas.get(name, default_quota), weights.get(name, 1.0)) for name in sorted(by_owner)
     ]
-    return _rounds(owners, [_Left(pool) for pool in pools], total_cpu, total_memory)
+    seats, order = [_Seat(owner) for owner in owners], list[Demand]()
+    sizes = {(demand.cpu, demand.memory) for owner in owners for demand in owner.demands}
+    room = [_Left(pool) for pool in pools]
+    if pools and all(pools[0].holds(*size) for size in sizes):
+        ahead = lines(owners)
+        order = merge(owners, ahead, pools[0], total_cpu=total_cpu, total_memory=total_memory)
+        for demand in order:
+            demand.granted += 1
+        if all(line.is_all for line in ahead) and len(order) == sum([len(line.grants) for line in ahead]):
+            return order
+        for seat, line in zip(seats, ahead, strict=True):
+            seat.follow(line, room[0])
+    return order + _rounds(seats, room, total_cpu, total_memory)
 
 
-def _rounds(owners: Sequence[_Owner], room: Sequence[_Left], total_cpu: int, total_memory: int) -> list[Demand]:
-    heap = [(0.0, *owner.standing, index) for index, owner in enumerate(owners)]
+class _Seat:
+    """An owner at the table: who it puts forward next."""
+
+    __slots__ = ("ahead", "is_all", "owner", "tiers")
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.ahead: Iterator[Demand] = iter(())
+        """The next ones, as far as they are known."""
+        self.is_all = False
+        self.tiers: list[_Tier] | None = None
+        """Those after them; None: not needed yet."""
+
+    def follow(self, line: Line, pool: _Left) -> None:
+        """Go on behind that part of the line which is granted, from this Pool."""
+        granted = 0
+        for demand in self.owner.demands:
+            if demand.granted:
+                granted += demand.granted
+                self.owner.take(demand.cpu * demand.granted, demand.memory * demand.granted, demand.granted)
+        pool.cpu -= self.owner.cpu
+        pool.memory -= self.owner.memory
+        if not line.has_refused:  # else what the Pool refuses from here on might leave room in the quota
+            self.ahead = islice(line.grants, granted, None)
+            self.is_all = line.is_all
+
+
+def _rounds(seats: Sequence[_Seat], room: Sequence[_Left], total_cpu: int, total_memory: int) -> list[Demand]:
+    """The grants from here on, one by one."""
+    sizes = {(demand.cpu, demand.memory) for seat in seats for demand in seat.owner.demands}
+    heap = [
+        (
+            _level(seat.owner, total_cpu, total_memory),
+            *((0, 0.0, 0.0) if seat.owner.cpu else seat.owner.standing),
+            index,
+        )
+        for index, seat in enumerate(seats)
+    ]
     heapify(heap)
     order: list[Demand] = []
     while heap:
         index = heap[0][4]
-        owner = owners[index]
-        demand = _grant(owner, room)
-        if demand is None:
+        demand = _grant(seats[index], room)
+        if demand is not None:
+            order.append(demand)
+            heapreplace(heap, (_level(seats[index].owner, total_cpu, total_memory), 0, 0.0, 0.0, index))
+        elif any(pool.fits(*size) for size in sizes for pool in room):
             heappop(heap)
-            continue
-        order.append(demand)
-        by_cpu, by_memory = owner.cpu / total_cpu, owner.memory / total_memory
-        level = (by_cpu if by_cpu > by_memory else by_memory) / owner.weight
-        if not owner.tiers:
-            heappop(heap)
-        elif len(heap) > 1:
-            heapreplace(heap, (level, 0, 0.0, 0.0, index))
+        else:
+            break
     return order
 
 
-def _grant(owner: _Owner, room: Sequence[_Left]) -> Demand | None:
-    """One Worker more for this owner; None: nothing fits. What does not fit now never will, since room only shrinks.
+def _level(owner: Owner, total_cpu: int, total_memory: int) -> float:
+    return max(owner.cpu / total_cpu, owner.memory / total_memory) / owner.weight
 
-    Runs once for each Worker of a full cluster, hence no calls but the heap's.
-    """
-    tiers = owner.tiers
-    while tiers:
-        tier = tiers[-1]
+
+def _grant(seat: _Seat, room: Sequence[_Left]) -> Demand | None:
+    """One Worker more for this owner; None: nothing fits. What does not fit now never will, since room only shrinks."""
+    for demand in seat.ahead:
+        if _take(seat.owner, demand, room):
+            return demand
+    if seat.tiers is None:
+        seat.tiers = [] if seat.is_all else _tiers(seat.owner.demands)
+    while seat.tiers:
+        tier = seat.tiers[-1]
         demand = tier[0][5]
-        cpu, memory = demand.cpu, demand.memory
-        is_granted = False
-        if owner.workers_left > 0 and cpu <= owner.cpu_left and memory <= owner.memory_left:
-            for pool in room:
-                if cpu <= pool.cpu and memory <= pool.memory and cpu <= pool.node_cpu and memory <= pool.node_memory:
-                    pool.cpu -= cpu
-                    pool.memory -= memory
-                    is_granted = True
-                    break
-        if is_granted:
-            owner.workers_left -= 1
-            owner.cpu_left -= cpu
-            owner.memory_left -= memory
-            owner.cpu += cpu
-            owner.memory += memory
-            demand.granted += 1
+        is_granted = _take(seat.owner, demand, room)
         if not is_granted or demand.granted == demand.wanted:
             heappop(tier)
             if not tier:
-                tiers.pop()
-        elif len(tier) > 1:
-            heapreplace(tier, (demand.granted * demand.share, 0, 0.0, 0.0, demand.index, demand))
+                seat.tiers.pop()
+        else:
+            heapreplace(tier, _entry(demand))
         if is_granted:
             return demand
     return None
 
 
-def _standing(demands: Sequence[Demand]) -> tuple[int, float, float]:
-    """Rank, since and served of an owner, from its Services: by the Worker that it has longest, or had last."""
-    served = max(demand.served for demand in demands)
-    held = [demand.held for demand in demands if demand.held is not None]
-    if held:
-        rank = max(rank for rank, _ in held)
-        return rank, min(since for each, since in held if each == rank), served
-    return max(demand.rank for demand in demands), 0.0, served
+def _take(owner: Owner, demand: Demand, room: Sequence[_Left]) -> bool:
+    cpu, memory = demand.cpu, demand.memory
+    if owner.workers_left > 0 and cpu <= owner.cpu_left and memory <= owner.memory_left:
+        for pool in room:
+            if pool.fits(cpu, memory):
+                pool.cpu -= cpu
+                pool.memory -= memory
+                owner.take(cpu, memory, 1)
+                demand.granted += 1
+                return True
+    return False
 
 
 def _tiers(demands: Sequence[Demand]) -> list[_Tier]:
-    """Heaps by priority, the highest last."""
+    """Heaps by priority of those that want more, the highest last."""
     by_priority: dict[int, _Tier] = {}
     for demand in demands:
-        entry = (0.0, demand.rank, demand.since, demand.served, demand.index, demand)
-        by_priority.setdefault(demand.needs.priority, []).append(entry)
+        if demand.granted < demand.wanted:
+            by_priority.setdefault(demand.needs.priority, []).append(_entry(demand))
     tiers = [by_priority[priority] for priority in sorted(by_priority)]
     for tier in tiers:
         heapify(tier)
     return tiers
 
 
-def _bound(limit: int | None) -> int:
-    return UNBOUNDED if limit is None else limit
+def _entry(demand: Demand) -> tuple[float, int, float, float, int, Demand]:
+    if demand.granted:
+        return demand.granted * demand.share, 0, 0.0, 0.0, demand.index, demand
+    return 0.0, demand.rank, demand.since, demand.served, demand.index, demand

@@ -6,7 +6,7 @@ from collections import Counter
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from tidemill_scheduler.domain.filling import UNBOUNDED
+from tidemill_scheduler.domain.demands import bound
 from tidemill_scheduler.domain.snapshot import Pool, Quota, Snapshot, Worker, WorkerState
 
 _SIZE: Final = attrgetter("owner", "pool", "state", "cpu_millicores", "memory_bytes")
@@ -26,9 +26,9 @@ class Account:
     __slots__ = ("cpu_now", "cpu_soon", "memory_now", "memory_soon", "workers_now", "workers_soon")
 
     def __init__(self, quota: Quota) -> None:
-        self.cpu_now = self.cpu_soon = _bound(quota.cpu_millicores)
-        self.memory_now = self.memory_soon = _bound(quota.memory_bytes)
-        self.workers_now = self.workers_soon = _bound(quota.workers)
+        self.cpu_now = self.cpu_soon = bound(quota.cpu_millicores)
+        self.memory_now = self.memory_soon = bound(quota.memory_bytes)
+        self.workers_now = self.workers_soon = bound(quota.workers)
 
     def fits_now(self, cpu: int, memory: int, workers: int = 1) -> bool:
         """Whether it may start at once without taking what others wait for."""
@@ -78,7 +78,7 @@ class Ledger:
         self._snapshot = snapshot
         self.pools = {pool.name: Account(_capacity(pool)) for pool in snapshot.pools}
         self.owners: dict[str, Account] = {}
-        self.starting = {pool.name: _bound(pool.max_starting) for pool in snapshot.pools}
+        self.starting = {pool.name: bound(pool.max_starting) for pool in snapshot.pools}
         """How many more may start in each Pool."""
         sizes = Counter(map(_SIZE, snapshot.workers))
         for (owner, pool, state, cpu, memory), workers in sizes.items():
@@ -119,7 +119,3 @@ class Ledger:
 
 def _capacity(pool: Pool) -> Quota:
     return Quota(cpu_millicores=pool.cpu_millicores, memory_bytes=pool.memory_bytes)
-
-
-def _bound(limit: int | None) -> int:
-    return UNBOUNDED if limit is None else limit

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tidemill_common.contracts.contract import WorkerId
-from tidemill_scheduler.domain.filling import Demand
+from tidemill_scheduler.domain.demands import Demand
 from tidemill_scheduler.domain.ledger import Account, Ledger, Room
 from tidemill_scheduler.domain.snapshot import Blocked, Needs, Snapshot, Start, StartReason, Stop, StopReason, Worker
 from tidemill_scheduler.domain.snapshot import WorkerState as State

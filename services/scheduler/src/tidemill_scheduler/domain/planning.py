@@ -22,7 +22,8 @@ from typing import Final
 
 from tidemill_common.bus import Backlog
 from tidemill_common.contracts.contract import ServiceName
-from tidemill_scheduler.domain.filling import HELD, HOLDS, SERVED, WAITS, fill
+from tidemill_scheduler.domain.demands import HELD, HOLDS, SERVED, WAITS
+from tidemill_scheduler.domain.filling import fill
 from tidemill_scheduler.domain.ledger import Ledger
 from tidemill_scheduler.domain.moves import Moves, Standing
 from tidemill_scheduler.domain.snapshot import (
