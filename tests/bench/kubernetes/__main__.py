@@ -25,6 +25,7 @@ from tidemill_scheduler.launchers.kubernetes.api import open_api
 PARTS: Final = ("writes", "latency", "rate", "fleet")
 SAMPLES: Final = int(os.environ.get("TIDEMILL_BENCH_SAMPLES", "60"))
 EVENTS: Final = int(os.environ.get("TIDEMILL_BENCH_EVENTS", "200"))
+WRITES: Final = int(os.environ.get("TIDEMILL_BENCH_WRITES", "20"))
 NODES: Final = int(os.environ.get("TIDEMILL_BENCH_NODES", "1000"))
 WORKERS: Final = int(os.environ.get("TIDEMILL_BENCH_WORKERS", "1000"))
 
@@ -38,7 +39,7 @@ async def measure(made: Release, target: Target, parts: Sequence[str]) -> None:
     ):
         plain = PlainJobs(api, made.workers)
         if "writes" in parts:
-            await measure_writes(made.cluster, target, client, plain, 20)
+            await measure_writes(target, client, plain, WRITES)
         if "latency" in parts:
             warm = await measure_warm(target, client, SAMPLES)
             await measure_cold(target, client, plain, SAMPLES)

@@ -33,7 +33,7 @@ KUBECONFIG: Final = Path(os.environ.get("KUBECONFIG", ""))
 KWOK: Final = Path(__file__).parents[2] / "testbed" / "kubernetes" / "kwok.sh"
 CACHE: Final = Path(__file__).parents[3] / ".cache" / "kubernetes"
 CONCURRENCIES: Final = (16, 32, 64)
-ROUNDS: Final = 3
+ROUNDS: Final = 2
 PLACEMENT: Final = {
     "node_selector": {"type": "kwok"},
     "tolerations": ({"key": "kwok.x-k8s.io/node", "operator": "Exists"},),
