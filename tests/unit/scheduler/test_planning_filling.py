@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from copy import copy
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.scheduler.planned import needs
-from tidemill_scheduler.domain.demands import Demand, Owner
+from tidemill_scheduler.domain.demands import HOLDS, Demand, Owner
 from tidemill_scheduler.domain.filling import fill
 from tidemill_scheduler.domain.snapshot import NO_LIMIT, Pool, Quota
 
@@ -100,3 +102,40 @@ def test_grants_are_those_of_granting_one_by_one(
 
     assert [demand.index for demand in order] == expected
     assert [demand.granted for demand in demands] == [expected.count(demand.index) for demand in demands]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_crowds_that_fill_the_pool_are_granted_one_by_one_too(seed: int) -> None:
+    chance = random.Random(seed)
+    demands = []
+    for index in range(chance.randint(1, 20)):
+        owner, priority = chance.choice(NAMES), chance.choice([0, 0, 0, 5])
+        cpu, memory = chance.choice([1, 2, 3, 7]), chance.choice([1, 2, 5, 9])
+        demands.append(Demand(needs(f"s{index}", owner, cpu=cpu, memory=memory, priority=priority), index))
+        demands[-1].wanted = chance.choice([1, 2, 5, 40, 200])
+    cpu = chance.choice([50, 200, 500])
+    pools = [Pool(name="local", cpu_millicores=cpu, memory_bytes=chance.choice([cpu, 2 * cpu]))]
+    quotas = {
+        name: Quota(cpu_millicores=chance.choice([20, 60]), memory_bytes=chance.choice([None, 80]))
+        for name in NAMES
+        if chance.random() < 0.4
+    }
+    expected = one_by_one([copy(each) for each in demands], pools, quotas, {})
+
+    order = fill(demands, pools, quotas=quotas, default_quota=NO_LIMIT, weights={})
+
+    assert [demand.index for demand in order] == expected
+
+
+def test_what_the_pool_refuses_leaves_room_in_the_quota() -> None:
+    first, large, small = (
+        Demand(needs(name, owner, cpu=2, memory=memory), index)
+        for index, (name, owner, memory) in enumerate([("first", "bob", 9), ("large", "ada", 9), ("small", "ada", 1)])
+    )
+    first.rank = HOLDS
+    first.wanted = large.wanted = small.wanted = 1
+    pools = [Pool(name="local", cpu_millicores=12, memory_bytes=12)]
+
+    fill([first, large, small], pools, quotas={"ada": Quota(cpu_millicores=3)}, default_quota=NO_LIMIT, weights={})
+
+    assert [first.granted, large.granted, small.granted] == [1, 0, 1]
