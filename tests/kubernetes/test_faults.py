@@ -180,7 +180,7 @@ async def test_the_checks_see_an_output_that_is_lost_changed_or_made_twice(platf
 
 
 _SLEEP: Final = "sleep 60"
-_FILL: Final = "dd if=/dev/zero of=big bs=1M count=40; sleep 60"
+_FILL: Final = "dd if=/dev/zero of=big bs=1M count=40; sleep 100"  # a node looks once a minute, unless set otherwise
 
 
 def left_alone(stage: Stage) -> None:
@@ -193,7 +193,7 @@ def left_alone(stage: Stage) -> None:
         (_SLEEP, faults.worker_deleted_at_once, Reason.WORKER_LOST, "PodDeleted"),
         (_SLEEP, faults.worker_deleted, Reason.WORKER_LOST, "PodDeleted"),
         (_SLEEP, faults.node_drained, Reason.EVICTED, "EvictionByEvictionAPI"),
-        (_FILL, left_alone, Reason.EVICTED, "Evicted: Usage of EmptyDir volume"),
+        (_FILL, left_alone, Reason.EVICTED, "Usage of EmptyDir volume"),
         (_EAT, left_alone, Reason.OUT_OF_MEMORY, "memory"),
     ],
     ids=["killed", "deleted", "drained", "evicted", "greedy"],

@@ -172,6 +172,7 @@ eventRecordQPS: 0
 kubeAPIQPS: 200
 kubeAPIBurst: 400
 serializeImagePulls: false
+volumeStatsAggPeriod: 10s
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%, nodefs.inodesFree: 1%}
