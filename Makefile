@@ -31,7 +31,7 @@ check: dev  ## lint, types, import rules, unit and contract tests (under a minut
 	$(BIN)/ruff format --check --quiet $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 servers:  ## install the servers that only tests need (Debian: PostgreSQL, rclone, wrk)
 	@sh tests/install-servers.sh
