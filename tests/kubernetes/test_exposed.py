@@ -218,6 +218,7 @@ async def test_the_autoscalers_number_survives_a_new_definition(cluster: Cluster
     path = f"/apis/apps/v1/namespaces/{cluster.namespace}/deployments/web-dpl/scale"
     scale = await cluster.api.get(path)
     scale["spec"]["replicas"] = 3
+    del scale["metadata"]["resourceVersion"]  # whatever the deployment's controller wrote in between
     await cluster.api.replace(path, scale)
     await cluster.exposer.ensure(replace(first, revision=2))
     assert (await cluster.get("apps/v1:deployments/web-dpl"))["spec"]["replicas"] == 3
