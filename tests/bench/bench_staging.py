@@ -24,10 +24,11 @@ import uvloop
 
 from tests.servers import seaweed_server
 from tidemill.platform.servers import SeaweedServer
+from tidemill_common.concurrently import each
 from tidemill_common.secrets import S3Credentials
 from tidemill_common.storage import ObjectStore
 from tidemill_common.storage.opening import open_buckets, open_store
-from tidemill_common.storage.s3.transfers import CONCURRENCY, PART_BYTES, each
+from tidemill_common.storage.s3.transfers import CONCURRENCY, PART_BYTES
 
 BUDGET: Final = 1.0
 SMALL_BYTES: Final = 16 * 1024

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from tests.bench.kubernetes.figures import heading, row
 from tests.kubernetes.kubectl import fresh
+from tidemill_common.concurrently import each
 from tidemill_common.contracts.contract import ServiceName, WorkerId
 from tidemill_common.contracts.service import Service
 from tidemill_scheduler.domain.snapshot import Start, StartReason
@@ -27,7 +28,6 @@ from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
 from tidemill_scheduler.launchers.kubernetes.template import job_of
 from tidemill_scheduler.ports import WorkerSpec
 from tidemill_scheduler.scheduling import STARTS_AT_ONCE
-from tidemill_scheduler.starting import start_all
 
 KUBECONFIG: Final = Path(os.environ.get("KUBECONFIG", ""))
 KWOK: Final = Path(__file__).parents[2] / "testbed" / "kubernetes" / "kwok.sh"
@@ -82,7 +82,7 @@ async def _launched_rate(api: KubernetesApi, workers: int) -> float:
         specs = iter(_specs(workers))
         starts = [Start(SERVICE.name, "kubernetes", StartReason.BACKLOG)] * workers
         rate = await _rate(
-            workers, lambda: start_all(starts, lambda _: launcher.start(next(specs), SERVICE), most=STARTS_AT_ONCE)
+            workers, lambda: each(starts, lambda _: launcher.start(next(specs), SERVICE), concurrency=STARTS_AT_ONCE)
         )
         assert len(launcher.workers()) <= workers
         return rate

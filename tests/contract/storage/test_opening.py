@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tidemill_common.concurrently import each
 from tidemill_common.errors import (
     AccessDeniedError,
     InvalidInputError,
@@ -19,7 +20,7 @@ from tidemill_common.storage.local import LocalObjectStore
 from tidemill_common.storage.opening import open_store
 from tidemill_common.storage.s3.clients import endpoint_of
 from tidemill_common.storage.s3.odd_keys import is_odd
-from tidemill_common.storage.s3.transfers import MAX_PARTS, MIB, each, part_size
+from tidemill_common.storage.s3.transfers import MAX_PARTS, MIB, part_size
 
 
 @pytest.mark.parametrize(

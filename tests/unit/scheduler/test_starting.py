@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from tidemill_common.concurrently import each
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_scheduler.domain.snapshot import Start, StartReason
-from tidemill_scheduler.starting import start_all
 
 STARTS = [Start(service=ServiceName(f"s{number}"), pool="here", reason=StartReason.BACKLOG) for number in range(10)]
 
@@ -45,7 +45,7 @@ class Starter:
 async def test_all_are_started_in_their_order_with_no_more_than_the_bound_at_a_time() -> None:
     starter = Starter()
     starter.go()
-    await start_all(STARTS, starter.start, most=4)
+    await each(STARTS, starter.start, concurrency=4)
     assert starter.begun == [start.service for start in STARTS]
     assert starter.most == 4
 
@@ -53,14 +53,14 @@ async def test_all_are_started_in_their_order_with_no_more_than_the_bound_at_a_t
 async def test_what_one_raises_is_raised_and_no_other_is_begun_or_left_behind() -> None:
     starter = Starter(breaks_at="s2")
     with pytest.raises(ValueError, match="s2"):
-        await start_all(STARTS, starter.start, most=4)
+        await each(STARTS, starter.start, concurrency=4)
     assert starter.begun == ["s0", "s1", "s2", "s3"]
     assert sorted(starter.cancelled) == ["s0", "s1", "s3"]
 
 
 async def test_a_cancelled_round_cancels_its_starts() -> None:
     starter = Starter()
-    task = asyncio.create_task(start_all(STARTS, starter.start, most=4))
+    task = asyncio.create_task(each(STARTS, starter.start, concurrency=4))
     while len(starter.begun) < 4:
         await asyncio.sleep(0)
     task.cancel()

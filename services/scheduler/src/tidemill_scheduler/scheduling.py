@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from tidemill_common.bus import Backlog, Live, Log, WorkQueue
+from tidemill_common.concurrently import each
 from tidemill_common.contracts.contract import ServiceName, WorkerId, subject_token
 from tidemill_common.errors import TransientError
 from tidemill_scheduler.activity import Activity, held_in
@@ -24,7 +25,6 @@ from tidemill_scheduler.leadership import LeaderLease
 from tidemill_scheduler.losses import Losses, is_blameless
 from tidemill_scheduler.metrics import Metrics
 from tidemill_scheduler.ports import Launcher, Tender, WorkerEnded, WorkerSpec
-from tidemill_scheduler.starting import start_all
 from tidemill_scheduler.status import StatusBoard
 from tidemill_scheduler.troubles import stuck, troubles
 
@@ -258,7 +258,7 @@ class Scheduling:
         for stop in decided.stops:
             if self._leader.is_held:
                 await self._stop(stop, now)
-        await start_all(decided.starts, lambda start: self._start(start, now), most=STARTS_AT_ONCE)
+        await each(decided.starts, lambda start: self._start(start, now), concurrency=STARTS_AT_ONCE)
 
     async def _stop(self, stop: Stop, now: datetime) -> None:
         log.info("worker asked to drain", worker=stop.worker, service=stop.service, reason=stop.reason.value)

@@ -94,8 +94,6 @@ class S3ObjectStore:
             first = await self._first_range(bucket, key, etag)
             info = _info(path, first)
             await copy_body(first, file, report, f"get {path}")
-            if first.range[1] >= info.size_bytes:
-                return info
             try:
                 await copy_ranges(
                     self._store(bucket),

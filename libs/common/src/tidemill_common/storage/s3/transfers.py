@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import obstore
 from obstore.store import S3Store
 
+from tidemill_common.concurrently import each
 from tidemill_common.errors import NotFoundError, TidemillError, UnavailableError
 from tidemill_common.storage import Progress
 from tidemill_common.storage.files import ScratchFile, SourceFile
@@ -23,24 +24,6 @@ CONCURRENCY: Final = 4
 CHUNK_BYTES: Final = 2 * MIB
 MAX_PARTS: Final = 10_000
 ABORT_TIMEOUT: Final = timedelta(seconds=15)
-
-T = TypeVar("T")
-
-
-async def each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, concurrency: int = CONCURRENCY) -> None:
-    """Await `work` for all items, a few at a time; the first error ends the others and is raised as it is."""
-    waiting = iter(items)
-
-    async def worker() -> None:
-        for item in waiting:
-            await work(item)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(worker())
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors.exceptions[0].__cause__
 
 
 async def copy_body(body: obstore.GetResult, file: ScratchFile, progress: Progress, what: str) -> None:
@@ -89,7 +72,7 @@ async def copy_ranges(
             body = await obstore.get_async(store, key, options=options)
         await copy_body(body, file, progress, what)
 
-    await each(range(start, size, RANGE_BYTES), fetch)
+    await each(range(start, size, RANGE_BYTES), fetch, concurrency=CONCURRENCY)
 
 
 def part_size(size_bytes: int) -> int:
@@ -124,7 +107,7 @@ async def upload_parts(
         progress(len(body))
 
     try:
-        await each(range(1, -(-source.size_bytes // size) + 1), send)
+        await each(range(1, -(-source.size_bytes // size) + 1), send, concurrency=CONCURRENCY)
         parts = [{"PartNumber": number, "ETag": etags[number]} for number in sorted(etags)]
         return await _complete(client, upload, parts, source.size_bytes, what)
     except BaseException:
