@@ -159,8 +159,13 @@ def worlds(draw: st.DrawFn, *, most_pools: int = 1, with_workers: bool = True, o
         )
         for n in range(draw(st.integers(1, 6)))
     ]
+    beside = draw(st.sampled_from([0, 0, 100]))
     pools = [
-        pool(draw(st.integers(1, 6)), draw(st.integers(1, 16)), f"pool-{n}")
+        replace(
+            pool(draw(st.integers(1, 6)), draw(st.integers(1, 16)), f"pool-{n}"),
+            beside_cpu_millicores=beside,
+            beside_memory_bytes=beside * 2**20,
+        )
         for n in range(draw(st.integers(1, most_pools)))
     ]
     quotas = {
@@ -201,8 +206,11 @@ def _workers(draw: st.DrawFn, world: Snapshot) -> list[Worker]:
 def is_within_limits(world: Snapshot) -> bool:
     """Capacity, quotas and Services' own limits hold, with what drains counted."""
     for each in world.pools:
-        cpu, memory, _ = used(world, in_pool=each.name)
-        if cpu > each.cpu_millicores or memory > each.memory_bytes:
+        cpu, memory, workers = used(world, in_pool=each.name)
+        if (
+            cpu + workers * each.beside_cpu_millicores > each.cpu_millicores
+            or memory + workers * each.beside_memory_bytes > each.memory_bytes
+        ):
             return False
     for owner, quota in world.quotas.items():
         for amount, most in zip(

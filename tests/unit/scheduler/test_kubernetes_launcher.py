@@ -351,10 +351,10 @@ def node(**spec: Any) -> Object:
 def test_the_pool_is_what_usable_nodes_leave() -> None:
     settings = KubernetesSettings()
     nodes = [node_of(node(), settings), node_of(node(unschedulable=True), settings)]
-    pool = pool_of(nodes, settings, workers=1, max_starting=None)
+    pool = pool_of(nodes, settings, max_starting=None)
     assert pool.nodes == 1
-    assert pool.cpu_millicores == 4000 - 200 - 2 * 20
-    assert pool.memory_bytes == 8 * 1024**3 - 512 * 1024**2 - 2 * 64 * 1024**2
+    assert (pool.cpu_millicores, pool.beside_cpu_millicores) == (4000 - 200, 20)
+    assert (pool.memory_bytes, pool.beside_memory_bytes) == (8 * 1024**3 - 512 * 1024**2, 64 * 1024**2)
 
 
 @pytest.mark.parametrize(

@@ -264,3 +264,15 @@ def test_a_definition_says_how_many_workers_its_totals_hold() -> None:
 def test_a_quantity_that_cannot_be_read_says_so() -> None:
     with pytest.raises(InvalidInputError, match="a lot"):
         needs_of(Service(name=ServiceName("thumb"), image="", script="", cpu="a lot"), revision=1)
+
+
+def test_what_workers_take_beside_their_own_is_kept_for_them() -> None:
+    """A Worker whose supervisor has no room would be stopped again in the next round."""
+    thumb = needs("thumb", cpu=200)
+    room = replace(pool(1), beside_cpu_millicores=100)
+
+    first = plan(snapshot([thumb], {"thumb": 9}, pools=[room]))
+    again = plan(applied(snapshot([thumb], {"thumb": 9}, pools=[room]), first))
+
+    assert len(first.starts) == 3
+    assert (again.starts, again.stops) == ([], [])

@@ -44,15 +44,19 @@ def one_by_one(
         fits = owner.workers_left > 0 and demand.cpu <= owner.cpu_left and demand.memory <= owner.memory_left
         chosen = next(
             (
-                left
+                (pool, left)
                 for pool, left in zip(pools, room, strict=True)
-                if fits and pool.holds(demand.cpu, demand.memory) and demand.cpu <= left[0] and demand.memory <= left[1]
+                if fits
+                and pool.holds(demand.cpu, demand.memory)
+                and demand.cpu + pool.beside_cpu_millicores <= left[0]
+                and demand.memory + pool.beside_memory_bytes <= left[1]
             ),
             None,
         )
         if chosen is not None:
-            chosen[0] -= demand.cpu
-            chosen[1] -= demand.memory
+            pool, left = chosen
+            left[0] -= demand.cpu + pool.beside_cpu_millicores
+            left[1] -= demand.memory + pool.beside_memory_bytes
             owner.take(demand.cpu, demand.memory, 1)
             demand.granted += 1
             order.append(demand.index)
@@ -79,10 +83,18 @@ def wishes(draw: st.DrawFn) -> list[Demand]:
 LIMITS = st.sampled_from([None, 0, 3, 10, 30])
 QUOTAS = st.builds(lambda c, m, w: Quota(cpu_millicores=c, memory_bytes=m, workers=w), LIMITS, LIMITS, LIMITS)
 POOLS = st.builds(
-    lambda cpu, memory, nodes: Pool(name="local", cpu_millicores=cpu * nodes, memory_bytes=memory * nodes, nodes=nodes),
+    lambda cpu, memory, nodes, beside: Pool(
+        name="local",
+        cpu_millicores=cpu * nodes,
+        memory_bytes=memory * nodes,
+        nodes=nodes,
+        beside_cpu_millicores=beside,
+        beside_memory_bytes=2 * beside,
+    ),
     st.sampled_from([5, 12, 50, 500]),
     st.sampled_from([7, 12, 50, 500]),
     st.sampled_from([1, 1, 3]),
+    st.sampled_from([0, 1]),
 )
 
 
@@ -114,7 +126,8 @@ def test_crowds_that_fill_the_pool_are_granted_one_by_one_too(seed: int) -> None
         demands.append(Demand(needs(f"s{index}", owner, cpu=cpu, memory=memory, priority=priority), index))
         demands[-1].wanted = chance.choice([1, 2, 5, 40, 200])
     cpu = chance.choice([50, 200, 500])
-    pools = [Pool(name="local", cpu_millicores=cpu, memory_bytes=chance.choice([cpu, 2 * cpu]))]
+    memory = chance.choice([cpu, 2 * cpu])
+    pools = [Pool(name="local", cpu_millicores=cpu, memory_bytes=memory, beside_cpu_millicores=chance.choice([0, 1]))]
     quotas = {
         name: Quota(cpu_millicores=chance.choice([20, 60]), memory_bytes=chance.choice([None, 80]))
         for name in NAMES

@@ -144,7 +144,7 @@ def _usage(pool: Pool, workers: Sequence[Worker]) -> dict[str, Any]:
         "name": pool.name,
         "cpu_millicores": pool.cpu_millicores,
         "memory_bytes": pool.memory_bytes,
-        "cpu_used": sum(worker.cpu_millicores for worker in inside),
-        "memory_used": sum(worker.memory_bytes for worker in inside),
+        "cpu_used": sum(worker.cpu_millicores + pool.beside_cpu_millicores for worker in inside),
+        "memory_used": sum(worker.memory_bytes + pool.beside_memory_bytes for worker in inside),
         "workers": len(inside),
     }

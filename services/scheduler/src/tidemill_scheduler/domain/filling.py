@@ -22,14 +22,23 @@ _Tier = list[tuple[float, int, float, float, int, Demand]]
 class _Left:
     """What is left of one Pool."""
 
-    __slots__ = ("cpu", "memory", "node_cpu", "node_memory")
+    __slots__ = ("beside_cpu", "beside_memory", "cpu", "memory", "node_cpu", "node_memory")
 
     def __init__(self, pool: Pool) -> None:
         self.cpu, self.memory = pool.cpu_millicores, pool.memory_bytes
         self.node_cpu, self.node_memory = self.cpu // pool.nodes, self.memory // pool.nodes
+        self.beside_cpu, self.beside_memory = pool.beside_cpu_millicores, pool.beside_memory_bytes
 
     def fits(self, cpu: int, memory: int) -> bool:
+        """Whether one Worker more does."""
+        cpu += self.beside_cpu
+        memory += self.beside_memory
         return cpu <= self.cpu and memory <= self.memory and cpu <= self.node_cpu and memory <= self.node_memory
+
+    def take(self, cpu: int, memory: int, workers: int = 1) -> None:
+        """So many Workers more, with their sums."""
+        self.cpu -= cpu + workers * self.beside_cpu
+        self.memory -= memory + workers * self.beside_memory
 
 
 def fill(
@@ -87,8 +96,7 @@ class _Seat:
             if demand.granted:
                 granted += demand.granted
                 self.owner.take(demand.cpu * demand.granted, demand.memory * demand.granted, demand.granted)
-        pool.cpu -= self.owner.cpu
-        pool.memory -= self.owner.memory
+        pool.take(self.owner.cpu, self.owner.memory, granted)
         if not line.has_refused:  # else what the Pool refuses from here on might leave room in the quota
             self.ahead = islice(line.grants, granted, None)
             self.is_all = line.is_all
@@ -151,8 +159,7 @@ def _take(owner: Owner, demand: Demand, room: Sequence[_Left]) -> bool:
     if owner.workers_left > 0 and cpu <= owner.cpu_left and memory <= owner.memory_left:
         for pool in room:
             if pool.fits(cpu, memory):
-                pool.cpu -= cpu
-                pool.memory -= memory
+                pool.take(cpu, memory)
                 owner.take(cpu, memory, 1)
                 demand.granted += 1
                 return True

@@ -21,17 +21,33 @@ class Room(NamedTuple):
 
 
 class Account:
-    """Free room, `*_now` and `*_soon`: less what waits for it, more what drains."""
+    """Free room, `*_now` and `*_soon`: less what waits for it, more what drains.
 
-    __slots__ = ("cpu_now", "cpu_soon", "memory_now", "memory_soon", "workers_now", "workers_soon")
+    Args:
+        beside: CPU and memory that each Worker takes beside its own.
+    """
 
-    def __init__(self, quota: Quota) -> None:
+    __slots__ = (
+        "beside_cpu",
+        "beside_memory",
+        "cpu_now",
+        "cpu_soon",
+        "memory_now",
+        "memory_soon",
+        "workers_now",
+        "workers_soon",
+    )
+
+    def __init__(self, quota: Quota, *, beside: tuple[int, int] = (0, 0)) -> None:
+        self.beside_cpu, self.beside_memory = beside
         self.cpu_now = self.cpu_soon = bound(quota.cpu_millicores)
         self.memory_now = self.memory_soon = bound(quota.memory_bytes)
         self.workers_now = self.workers_soon = bound(quota.workers)
 
     def fits_now(self, cpu: int, memory: int, workers: int = 1) -> bool:
         """Whether it may start at once without taking what others wait for."""
+        cpu += workers * self.beside_cpu
+        memory += workers * self.beside_memory
         return (
             workers <= self.workers_soon
             and cpu <= self.cpu_soon
@@ -43,7 +59,11 @@ class Account:
 
     def fits_soon(self, cpu: int, memory: int) -> bool:
         """Whether it fits when everything that drains has gone."""
-        return self.workers_soon > 0 and cpu <= self.cpu_soon and memory <= self.memory_soon
+        return (
+            self.workers_soon > 0
+            and cpu + self.beside_cpu <= self.cpu_soon
+            and memory + self.beside_memory <= self.memory_soon
+        )
 
     def is_exceeded(self) -> bool:
         """Whether more is taken than there is, even when everything that drains has gone."""
@@ -51,24 +71,20 @@ class Account:
 
     def take(self, cpu: int, memory: int, workers: int = 1) -> None:
         """One Worker more, or several with their sums, takes room until it ends."""
-        self.workers_now -= workers
-        self.cpu_now -= cpu
-        self.memory_now -= memory
-        self.workers_soon -= workers
-        self.cpu_soon -= cpu
-        self.memory_soon -= memory
+        self.take_now(cpu, memory, workers)
+        self.take_soon(cpu, memory, workers)
 
     def take_now(self, cpu: int, memory: int, workers: int = 1) -> None:
         """Something takes room that will leave."""
         self.workers_now -= workers
-        self.cpu_now -= cpu
-        self.memory_now -= memory
+        self.cpu_now -= cpu + workers * self.beside_cpu
+        self.memory_now -= memory + workers * self.beside_memory
 
     def take_soon(self, cpu: int, memory: int, workers: int = 1) -> None:
         """Something will have room that is there now or will be."""
         self.workers_soon -= workers
-        self.cpu_soon -= cpu
-        self.memory_soon -= memory
+        self.cpu_soon -= cpu + workers * self.beside_cpu
+        self.memory_soon -= memory + workers * self.beside_memory
 
 
 class Ledger:
@@ -76,7 +92,7 @@ class Ledger:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self.pools = {pool.name: Account(_capacity(pool)) for pool in snapshot.pools}
+        self.pools = {pool.name: _account(pool) for pool in snapshot.pools}
         self.owners: dict[str, Account] = {}
         self.starting = {pool.name: bound(pool.max_starting) for pool in snapshot.pools}
         """How many more may start in each Pool."""
@@ -117,5 +133,6 @@ class Ledger:
             self.starting[pool_name] -= room.workers
 
 
-def _capacity(pool: Pool) -> Quota:
-    return Quota(cpu_millicores=pool.cpu_millicores, memory_bytes=pool.memory_bytes)
+def _account(pool: Pool) -> Account:
+    capacity = Quota(cpu_millicores=pool.cpu_millicores, memory_bytes=pool.memory_bytes)
+    return Account(capacity, beside=(pool.beside_cpu_millicores, pool.beside_memory_bytes))

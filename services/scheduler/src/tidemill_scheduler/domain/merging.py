@@ -9,7 +9,7 @@ end, or where the Pool is full, so that the estimate decides about time alone. `
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from math import inf
 from operator import attrgetter
@@ -57,7 +57,7 @@ def merge(
             reach = min(reach, after[-1])
     order = [demand for _, demand in sorted(first, key=lambda entry: entry[0].standing)]
     order += _sorted(then, levels, below=reach)
-    return _within(order, pool.cpu_millicores, pool.memory_bytes)
+    return _within(order, pool)
 
 
 def _amounts(owners: Sequence[Owner]) -> list[float]:
@@ -128,11 +128,16 @@ def _levels(line: Sequence[Demand], weight: float, total_cpu: int, total_memory:
     ]
 
 
-def _within(order: list[Demand], cpu: int, memory: int) -> list[Demand]:
-    """The beginning that takes no more than this."""
-    by_cpu = bisect_right(list(accumulate(map(_CPU, order))), cpu)
-    by_memory = bisect_right(list(accumulate(map(_MEMORY, order))), memory)
+def _within(order: list[Demand], pool: Pool) -> list[Demand]:
+    """The beginning that takes no more than there is."""
+    by_cpu = bisect_right(_sums(map(_CPU, order), pool.beside_cpu_millicores), pool.cpu_millicores)
+    by_memory = bisect_right(_sums(map(_MEMORY, order), pool.beside_memory_bytes), pool.memory_bytes)
     return order[: min(by_cpu, by_memory)]
+
+
+def _sums(sizes: Iterable[int], beside: int) -> list[int]:
+    """What the first, the first two, … Workers take."""
+    return list(accumulate(sizes if beside == 0 else (size + beside for size in sizes)))
 
 
 def _water_level(amount: float, limits: Sequence[float], rates: Sequence[float]) -> float:

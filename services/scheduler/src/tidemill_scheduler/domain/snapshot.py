@@ -33,10 +33,14 @@ class Pool:
     """Equal nodes that share the total."""
     max_starting: int | None = None
     """Workers that may start at the same time, since a start costs CPU; None: any number."""
+    beside_cpu_millicores: int = 0
+    """What each Worker takes beside what its Service asks for, as a supervisor's container does. No quota counts it."""
+    beside_memory_bytes: int = 0
 
     def holds(self, cpu_millicores: int, memory_bytes: int) -> bool:
         """Whether an empty node has room for such a Worker."""
-        return cpu_millicores * self.nodes <= self.cpu_millicores and memory_bytes * self.nodes <= self.memory_bytes
+        cpu, memory = cpu_millicores + self.beside_cpu_millicores, memory_bytes + self.beside_memory_bytes
+        return cpu * self.nodes <= self.cpu_millicores and memory * self.nodes <= self.memory_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -174,7 +174,7 @@ class KubernetesLauncher:
         """The nodes that can take Workers, or what the settings say."""
         if self._fixed is not None:
             return replace(self._fixed, nodes=max(1, sum(node.is_usable for node in self._nodes.values())))
-        return pool_of(self._nodes.values(), self._settings, workers=len(self._roster), max_starting=self._max_starting)
+        return pool_of(self._nodes.values(), self._settings, max_starting=self._max_starting)
 
     async def tend(self, definitions: Mapping[ServiceName, Service], removed: Set[ServiceName]) -> None:
         """Keep what Services have beside Workers: prefetched images, bus identities."""

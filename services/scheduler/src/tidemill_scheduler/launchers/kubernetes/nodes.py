@@ -45,17 +45,17 @@ def node_of(item: Object, settings: KubernetesSettings) -> Node:
     )
 
 
-def pool_of(nodes: Iterable[Node], settings: KubernetesSettings, *, workers: int, max_starting: int | None) -> Pool:
-    """What Services' Workers may take together: all usable nodes, less the supervisors of so many Workers."""
+def pool_of(nodes: Iterable[Node], settings: KubernetesSettings, *, max_starting: int | None) -> Pool:
+    """What Workers may take together, their supervisors included: all usable nodes."""
     usable = [node for node in nodes if node.is_usable]
-    cpu, memory = millicores(settings.supervisor.cpu_request), size_bytes(settings.supervisor.memory_request)
-    supervisors = workers + 1
     return Pool(
         name=POOL,
-        cpu_millicores=max(0, sum(node.cpu_millicores for node in usable) - supervisors * cpu),
-        memory_bytes=max(0, sum(node.memory_bytes for node in usable) - supervisors * memory),
+        cpu_millicores=sum(node.cpu_millicores for node in usable),
+        memory_bytes=sum(node.memory_bytes for node in usable),
         nodes=max(1, len(usable)),
         max_starting=max_starting,
+        beside_cpu_millicores=millicores(settings.supervisor.cpu_request),
+        beside_memory_bytes=size_bytes(settings.supervisor.memory_request),
     )
 
 

@@ -86,9 +86,6 @@ class Roster:
         self._lost_nodes: set[str] = set()
         self._is_complete = False
 
-    def __len__(self) -> int:
-        return len(self._tracked)
-
     def complete(self) -> None:
         """Everything that was there has been told: what was seen so far may be judged."""
         self._is_complete = True
