@@ -326,15 +326,35 @@ def test_a_running_worker_is_asked_to_drain_and_a_pending_one_is_withdrawn() -> 
 
 
 def test_a_pod_of_a_lost_node_ends_its_worker_when_the_cluster_gives_it_up() -> None:
-    told = Told()
+    told, lost = Told(), Cause("NodeLost", "node testbed-node: Kubelet stopped posting node status.")
     told.roster.complete()
     told.tell("running")
-    told.roster.take_node("testbed-node", is_lost=True)
+    told.roster.take_node("testbed-node", lost)
     assert told.ended == []
+    assert [(one.is_cut_off, one.trouble) for one in told.roster.workers()] == [(True, lost)]
     pod = named(json.loads((SAMPLES / "running.json").read_text())["pod"])
     pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     told.roster.take_pod(Change(ChangeType.MODIFIED, pod))
-    assert [ended.cause for ended in told.ended] == [Cause("NodeLost", "node testbed-node does not answer")]
+    assert [ended.cause for ended in told.ended] == [lost]
+
+
+def test_a_node_that_answers_again_has_its_workers_as_before() -> None:
+    told = Told()
+    told.roster.complete()
+    told.tell("running")
+    told.roster.take_node("testbed-node", Cause("NodeLost"))
+    told.roster.take_node("testbed-node", None)
+    assert [(one.is_cut_off, one.trouble) for one in told.roster.workers()] == [(False, None)]
+    assert told.ended == []
+
+
+def test_a_node_that_does_not_answer_is_told_in_the_clusters_words() -> None:
+    silent = node(taints=[{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}])
+    words = "Kubelet stopped posting node status."
+    silent["status"]["conditions"] = [{"type": "Ready", "status": "Unknown", "message": words}]
+    found = node_of(silent, KubernetesSettings())
+    assert (found.lost, found.is_usable) == (Cause("NodeLost", f"node n: {words}"), False)
+    assert node_of(node(), KubernetesSettings()).lost is None
 
 
 def node(**spec: Any) -> Object:

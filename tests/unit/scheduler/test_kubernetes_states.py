@@ -118,13 +118,13 @@ def test_an_image_without_a_shell_is_told_as_the_runtime_tells_it() -> None:
 
 def test_a_pod_of_a_lost_node_has_ended_once_the_cluster_gives_it_up() -> None:
     before = seen("running")
-    assert standing_of(Seen(job=before.job, pod=before.pod, node_lost=True)).stage is Stage.RUNNING
+    lost = Cause("NodeLost", "node a: Kubelet stopped posting node status.")
+    until_then = standing_of(Seen(job=before.job, pod=before.pod, node_lost=lost))
+    assert (until_then.stage, until_then.trouble, until_then.is_cut_off) == (Stage.RUNNING, lost, True)
     pod = copy.deepcopy(dict(before.pod or {}))
     pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    given_up = standing_of(Seen(job=before.job, pod=pod, node_lost=True))
-    assert given_up.stage is Stage.ENDED
-    assert given_up.cause is not None
-    assert given_up.cause.reason == "NodeLost"
+    given_up = standing_of(Seen(job=before.job, pod=pod, node_lost=lost))
+    assert (given_up.stage, given_up.cause) == (Stage.ENDED, lost)
 
 
 def test_a_pod_that_runs_holds_room_whatever_became_of_its_job() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -13,6 +13,9 @@ from tidemill_scheduler.ports import RunningWorker
 
 START_GRACE: Final = timedelta(seconds=15)
 """After this a silent Worker no longer counts as starting, so it does not hold up the starts of others."""
+
+LOST_AFTER: Final = timedelta(seconds=16)
+"""Three reports that did not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,12 @@ class Activity:
 
     def __init__(self) -> None:
         self._said: dict[WorkerId, _Said] = {}
+        self._heard_at: dict[WorkerId, datetime] = {}
 
     def report(self, worker: WorkerId, busy: int, now: datetime, held: tuple[Held, ...] = ()) -> bool:
         """Take a report; True: it says something new."""
         before = self._said.get(worker)
+        self._heard_at[worker] = now
         if busy > 0:
             self._said[worker] = _Said(busy, None, held)
         elif before is None or before.idle_since is None:
@@ -61,6 +66,7 @@ class Activity:
     def forget(self, worker: WorkerId) -> None:
         """It has ended."""
         self._said.pop(worker, None)
+        self._heard_at.pop(worker, None)
 
     def held(self, worker: WorkerId) -> tuple[Held, ...]:
         """What it said that it runs."""
@@ -70,6 +76,17 @@ class Activity:
     def has_reported(self, worker: WorkerId) -> bool:
         """Whether it has ever been heard."""
         return worker in self._said
+
+    def lost(
+        self, workers: Iterable[RunningWorker], *, listening_since: datetime, now: datetime
+    ) -> list[RunningWorker]:
+        """Those that what runs them does not see, and that nobody has heard for a while."""
+        return [
+            one
+            for one in workers
+            if one.is_cut_off
+            and now - max(self._heard_at.get(one.spec.id, one.started_at), listening_since) >= LOST_AFTER
+        ]
 
     def view(self, running: RunningWorker, now: datetime) -> Worker:
         """A Worker as planning sees it."""

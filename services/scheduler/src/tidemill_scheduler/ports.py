@@ -50,6 +50,8 @@ class RunningWorker:
     """An earlier scheduler process started it."""
     is_pending: bool = False
     """It waits for room or for its image, so its silence says nothing."""
+    is_cut_off: bool = False
+    """What runs it has lost sight of it: whether it lives shows in its reports alone."""
     trouble: Cause | None = None
     """What keeps it from running, as long as that may pass by itself."""
 

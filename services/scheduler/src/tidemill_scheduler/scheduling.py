@@ -145,6 +145,7 @@ class Scheduling:
         backlog = await self._queue.backlog()
         now = datetime.now(UTC)
         await self._kill_silent(now)
+        await self._give_up_lost(now)
         snapshot = self._snapshot(backlog, now)
         with self._metrics.planning.time():
             decided = plan(snapshot)
@@ -248,6 +249,12 @@ class Scheduling:
                 timeout = self._policy.start_timeout.total_seconds()
                 self._fail(spec.service, f"Worker did not report within {timeout:g} s", now)
                 await self._launcher.kill(spec.id)
+
+    async def _give_up_lost(self, now: datetime) -> None:
+        """End Workers that nobody sees and nobody hears: their Invocations are told so at once."""
+        for running in self._activity.lost(self._launcher.workers(), listening_since=self._heard_since, now=now):
+            log.warning("worker lost", worker=running.spec.id, reason=str(running.trouble))
+            await self._launcher.kill(running.spec.id)
 
     def _fail(self, service: ServiceName, reason: str, now: datetime) -> None:
         failure = self._failures[service] = failed(self._failures.get(service), reason=reason, now=now)

@@ -16,6 +16,7 @@ _UNTELLING: Final = frozenset({"BackoffLimitExceeded"})
 """A Job says this whatever its pod died of."""
 DELETED: Final = frozenset({"JobDeleted", "PodDeleted"})
 """Somebody did that; it may have been us."""
+NODE_LOST: Final = "NodeLost"
 CANNOT_START: Final = frozenset({"StartError", "ContainerCannotRun"})
 """The image has no shell, or the node cannot run it: its supervisor waits in vain."""
 _OF_ITSELF: Final = frozenset({"Completed", "Error", "ContainerStatusUnknown"})
@@ -56,10 +57,8 @@ def user_cause(status: Object) -> Cause | None:
     return None if ended is None else _termination("user", ended)
 
 
-def pod_cause(pod: Object, *, node_lost: bool) -> Cause | None:
+def pod_cause(pod: Object) -> Cause | None:
     """Why a pod ended, beyond its supervisor's exit code; None: it ended by itself."""
-    if node_lost:
-        return Cause("NodeLost", f"node {pod['spec'].get('nodeName', '')} does not answer")
     status = pod.get("status", {})
     if reason := status.get("reason"):
         return Cause(reason, status.get("message", ""))
@@ -70,6 +69,15 @@ def disruption(pod: Object) -> Cause | None:
     """Why the cluster takes a pod away; known before it ends."""
     found = _condition(pod, "DisruptionTarget")
     return None if found is None else Cause(found.get("reason", "Disrupted"), found.get("message", ""))
+
+
+def node_cause(node: Object) -> Cause:
+    """Why what runs on a node is cut off from the cluster."""
+    name = node["metadata"]["name"]
+    for condition in node.get("status", {}).get("conditions", ()):
+        if condition["type"] == "Ready" and condition["status"] != "True":
+            return Cause(NODE_LOST, f"node {name}: {condition.get('message') or condition.get('reason', 'not ready')}")
+    return Cause(NODE_LOST, f"node {name} does not answer")
 
 
 def job_cause(job: Object) -> Cause | None:

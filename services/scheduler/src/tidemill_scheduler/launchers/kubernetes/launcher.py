@@ -23,6 +23,7 @@ from tidemill_common.errors import ConflictError, TidemillError, UnavailableErro
 from tidemill_scheduler.domain.snapshot import Pool
 from tidemill_scheduler.launchers.kubernetes.api import Api
 from tidemill_scheduler.launchers.kubernetes.bus_secrets import BusSecrets, Credentials, credentials_environment
+from tidemill_scheduler.launchers.kubernetes.causes import NODE_LOST
 from tidemill_scheduler.launchers.kubernetes.labels import WORKER, selector
 from tidemill_scheduler.launchers.kubernetes.nodes import Node, node_of, pool_of
 from tidemill_scheduler.launchers.kubernetes.prefetch import PULLER, Prefetching
@@ -31,7 +32,7 @@ from tidemill_scheduler.launchers.kubernetes.roster import Roster
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
 from tidemill_scheduler.launchers.kubernetes.template import job_of
 from tidemill_scheduler.launchers.shells import ShelllessImages
-from tidemill_scheduler.ports import RunningWorker, WorkerEnded, WorkerNotice, WorkerSpec
+from tidemill_scheduler.ports import Cause, RunningWorker, WorkerEnded, WorkerNotice, WorkerSpec
 
 log = structlog.get_logger()
 Drain = Callable[[WorkerSpec], Awaitable[None]]
@@ -210,9 +211,10 @@ class KubernetesLauncher:
         node = node_of(change.object, self._settings)
         if change.type is ChangeType.DELETED:
             self._nodes.pop(node.name, None)
+            self._roster.take_node(node.name, Cause(NODE_LOST, f"node {node.name} was removed"))
         else:
             self._nodes[node.name] = node
-        self._roster.take_node(node.name, is_lost=node.is_lost or change.type is ChangeType.DELETED)
+            self._roster.take_node(node.name, node.lost)
 
     def _begin(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:

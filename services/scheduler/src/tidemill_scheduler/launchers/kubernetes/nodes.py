@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from tidemill_common.quantity import millicores, size_bytes
 from tidemill_scheduler.domain.snapshot import Pool
+from tidemill_scheduler.launchers.kubernetes.causes import node_cause
 from tidemill_scheduler.launchers.kubernetes.placement import INTERLINK_TAINT
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
+from tidemill_scheduler.ports import Cause
 
 Object = Mapping[str, Any]
 POOL: Final = "kubernetes"
@@ -26,7 +28,8 @@ class Node:
     memory_bytes: int
     is_usable: bool
     """Ready, not cordoned, of our selector, without a taint that is not tolerated."""
-    is_lost: bool
+    lost: Cause | None
+    """It does not answer."""
     is_interlink: bool
 
 
@@ -39,7 +42,7 @@ def node_of(item: Object, settings: KubernetesSettings) -> Node:
         cpu_millicores=max(0, millicores(room.get("cpu", "0")) - settings.nodes.reserve_cpu_millicores),
         memory_bytes=max(0, size_bytes(room.get("memory", "0")) - settings.nodes.reserve_memory_bytes),
         is_usable=_is_ready(item) and _matches(item, settings) and all(_tolerated(t, settings) for t in taints),
-        is_lost=any(taint["key"] == _UNREACHABLE for taint in taints),
+        lost=node_cause(item) if any(taint["key"] == _UNREACHABLE for taint in taints) else None,
         is_interlink=any(taint["key"] == INTERLINK_TAINT for taint in taints)
         or item["metadata"].get("labels", {}).get("virtual-node.interlink/type") is not None,
     )

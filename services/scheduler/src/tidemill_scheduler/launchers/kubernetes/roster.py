@@ -83,7 +83,7 @@ class Roster:
         self._tracked: dict[WorkerId, _Tracked] = {}
         self._ended: set[WorkerId] = set()
         """Told to have ended, while their Jobs are still there."""
-        self._lost_nodes: set[str] = set()
+        self._lost_nodes: dict[str, Cause] = {}
         self._is_complete = False
 
     def complete(self) -> None:
@@ -125,7 +125,7 @@ class Roster:
         if pod is None and before is not None and worker in self._tracked:
             self._take(worker, replace(seen, pod=as_last_seen(before, change.object)))  # its last words
             seen = self._seen.get(worker, Seen())
-        self._take(worker, replace(seen, pod=pod, node_lost=node_of_pod(pod) in self._lost_nodes))
+        self._take(worker, replace(seen, pod=pod, node_lost=self._lost_nodes.get(node_of_pod(pod))))
 
     def take_warning(self, change: Change) -> None:
         """A Warning Event was written, or counted up."""
@@ -138,14 +138,17 @@ class Roster:
         others = [event for event in seen.warnings if event.get("reason") != change.object.get("reason")]
         self._take(worker, replace(seen, warnings=[*others, trimmed(change.object)][-_WARNINGS:]))
 
-    def take_node(self, name: str, *, is_lost: bool) -> None:
+    def take_node(self, name: str, lost: Cause | None) -> None:
         """A node answers, or does not."""
-        if is_lost == (name in self._lost_nodes):
+        if (lost is None) == (name not in self._lost_nodes):
             return
-        (self._lost_nodes.add if is_lost else self._lost_nodes.discard)(name)
+        if lost is None:
+            del self._lost_nodes[name]
+        else:
+            self._lost_nodes[name] = lost
         for worker, seen in list(self._seen.items()):
             if seen.pod is not None and node_of_pod(seen.pod) == name:
-                self._take(worker, replace(seen, node_lost=is_lost))
+                self._take(worker, replace(seen, node_lost=lost))
 
     def drain(self, worker: WorkerId) -> None:
         """It is asked to drain; one that never ran is withdrawn."""
@@ -286,6 +289,7 @@ def _view(tracked: _Tracked) -> RunningWorker:
         is_draining=tracked.is_draining or tracked.is_withdrawn,
         is_adopted=tracked.is_adopted,
         is_pending=standing.stage is Stage.PENDING,
+        is_cut_off=standing.is_cut_off,
         trouble=None if tracked.is_shellless else standing.trouble,
     )
 

@@ -7,7 +7,7 @@ happens on a node), and Warning Events (quotas and mounts, which leave no trace 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -45,7 +45,7 @@ class Seen:
     pod: Object | None = None
     warnings: Sequence[Object] = ()
     """Events of its Job and its pod, oldest first, one of each reason."""
-    node_lost: bool = False
+    node_lost: Cause | None = None
     """The node of its pod is gone, or does not answer."""
 
 
@@ -58,6 +58,8 @@ class Standing:
     """Running: since when its supervisor runs. Pending: since when it was made."""
     trouble: Cause | None = None
     """What keeps it from running."""
+    is_cut_off: bool = False
+    """Its node does not answer: nothing else that is said of it here is news."""
     is_hopeless: bool = False
     """The trouble does not pass by itself, and nothing can end it: withdraw it."""
     is_waiting_for_room: bool = False
@@ -84,7 +86,8 @@ def standing_of(seen: Seen) -> Standing:
         return _ended(seen) if gone else _without_pod(seen)
     if _is_over(pod) or (seen.node_lost and is_deleted(pod)):
         return _ended(seen)
-    return _with_pod(seen, pod)
+    standing = _with_pod(seen, pod)
+    return standing if seen.node_lost is None else replace(standing, trouble=seen.node_lost, is_cut_off=True)
 
 
 def time_of(text: str | None) -> datetime | None:
@@ -154,7 +157,7 @@ def _unschedulable(pod: Object) -> Cause | None:
 
 def _ended(seen: Seen) -> Standing:
     exit_code, signal = _exit(seen.pod)
-    cause = None if seen.pod is None else pod_cause(seen.pod, node_lost=seen.node_lost)
+    cause = seen.node_lost or (None if seen.pod is None else pod_cause(seen.pod))
     if cause is None and seen.job is not None:
         cause = job_cause(seen.job)
     if cause is None and seen.pod is not None:
