@@ -127,6 +127,35 @@ def test_a_pod_of_a_lost_node_has_ended_once_the_cluster_gives_it_up() -> None:
     assert (given_up.stage, given_up.cause) == (Stage.ENDED, lost)
 
 
+@pytest.mark.parametrize(
+    ("limit", "deleted", "grace", "reason"),
+    [
+        (60, "2026-01-01T00:01:30Z", 30, "DeadlineExceeded"),
+        (60, "2026-01-01T00:01:00Z", 30, "PodDeleted"),
+        (None, "2026-01-01T00:01:30Z", 30, "PodDeleted"),
+    ],
+)
+def test_a_pod_that_its_job_deletes_in_time_is_told_from_one_that_somebody_deleted(
+    limit: int | None, deleted: str, grace: int, reason: str
+) -> None:
+    before = seen("running")
+    pod, job = copy.deepcopy(dict(before.pod or {})), copy.deepcopy(dict(before.job or {}))
+    pod["metadata"] |= {"deletionTimestamp": deleted, "deletionGracePeriodSeconds": grace}
+    job["spec"]["activeDeadlineSeconds"] = limit
+    job["status"]["startTime"] = "2026-01-01T00:00:00Z"
+    going = standing_of(Seen(job=job, pod=pod)).going
+    assert going is not None
+    assert going.reason == reason
+
+
+def test_a_pods_own_deadline_is_known_from_an_event_before_it_ends() -> None:
+    before = seen("running")
+    words = "Pod was active on the node longer than the specified deadline"
+    event = {"reason": "DeadlineExceeded", "message": words, "involvedObject": {"kind": "Pod"}}
+    going = standing_of(Seen(job=before.job, pod=before.pod, warnings=[event])).going
+    assert going == Cause("DeadlineExceeded", words)
+
+
 def test_a_pod_that_runs_holds_room_whatever_became_of_its_job() -> None:
     before = seen("running")
     assert standing_of(Seen(job=None, pod=before.pod)).stage is Stage.RUNNING

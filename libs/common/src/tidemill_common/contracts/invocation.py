@@ -113,6 +113,7 @@ class Reason(StrEnum):
 
 ROOM_TAKEN: Final = frozenset(
     {
+        "DeadlineExceeded",
         "DeletionByPodGC",
         "DeletionByTaintManager",
         "Evicted",

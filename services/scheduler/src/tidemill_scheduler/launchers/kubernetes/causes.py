@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from tidemill_scheduler.ports import Cause
@@ -17,6 +18,9 @@ _UNTELLING: Final = frozenset({"BackoffLimitExceeded"})
 DELETED: Final = frozenset({"JobDeleted", "PodDeleted"})
 """Somebody did that; it may have been us."""
 NODE_LOST: Final = "NodeLost"
+DEADLINE: Final = "DeadlineExceeded"
+_CLOCKS: Final = timedelta(seconds=1)
+"""What the clocks of a control plane may differ by, its times having whole seconds."""
 CANNOT_START: Final = frozenset({"StartError", "ContainerCannotRun"})
 """The image has no shell, or the node cannot run it: its supervisor waits in vain."""
 _OF_ITSELF: Final = frozenset({"Completed", "Error", "ContainerStatusUnknown"})
@@ -62,13 +66,35 @@ def pod_cause(pod: Object) -> Cause | None:
     status = pod.get("status", {})
     if reason := status.get("reason"):
         return Cause(reason, status.get("message", ""))
-    return disruption(pod) or _container_cause(pod)
+    return disruption(pod, None, ()) or _container_cause(pod)
 
 
-def disruption(pod: Object) -> Cause | None:
+def disruption(pod: Object, job: Object | None, warnings: Sequence[Object]) -> Cause | None:
     """Why the cluster takes a pod away; known before it ends."""
-    found = _condition(pod, "DisruptionTarget")
-    return None if found is None else Cause(found.get("reason", "Disrupted"), found.get("message", ""))
+    if (found := _condition(pod, "DisruptionTarget")) is not None:
+        return Cause(found.get("reason", "Disrupted"), found.get("message", ""))
+    return (None if job is None else job_cause(job) or _past_deadline(pod, job)) or _deadline_told(warnings)
+
+
+def time_of(text: str | None) -> datetime | None:
+    """RFC 3339, as the cluster writes it."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def _past_deadline(pod: Object, job: Object) -> Cause | None:
+    """The Job's controller deletes a pod whose time is over before it says why: this is known from the times alone."""
+    limit, meta = job["spec"].get("activeDeadlineSeconds"), pod["metadata"]
+    begun, ends = time_of(job.get("status", {}).get("startTime")), time_of(meta.get("deletionTimestamp"))
+    if limit is None or begun is None or ends is None:
+        return None
+    deleted = ends - timedelta(seconds=meta.get("deletionGracePeriodSeconds", 0))
+    is_over = deleted - begun >= timedelta(seconds=limit) - _CLOCKS
+    return Cause(DEADLINE, f"Job was active longer than its deadline of {limit} s") if is_over else None
+
+
+def _deadline_told(events: Sequence[Object]) -> Cause | None:
+    """A pod's own deadline has passed: until its containers have ended, nothing but an Event says so."""
+    return next((Cause(DEADLINE, one.get("message", "")) for one in events if one.get("reason") == DEADLINE), None)
 
 
 def node_cause(node: Object) -> Cause:

@@ -23,7 +23,7 @@ from tidemill_common.errors import ConflictError, TidemillError, UnavailableErro
 from tidemill_scheduler.domain.snapshot import Pool
 from tidemill_scheduler.launchers.kubernetes.api import Api
 from tidemill_scheduler.launchers.kubernetes.bus_secrets import BusSecrets, Credentials, credentials_environment
-from tidemill_scheduler.launchers.kubernetes.causes import NODE_LOST
+from tidemill_scheduler.launchers.kubernetes.causes import DEADLINE, NODE_LOST
 from tidemill_scheduler.launchers.kubernetes.labels import WORKER, selector
 from tidemill_scheduler.launchers.kubernetes.nodes import Node, node_of, pool_of
 from tidemill_scheduler.launchers.kubernetes.prefetch import PULLER, Prefetching
@@ -201,6 +201,7 @@ class KubernetesLauncher:
             "jobs": (Selection(path=self._jobs, labels=workers), roster.take_job),
             "pods": (Selection(path=self._pods, labels=workers), roster.take_pod),
             "events": (Selection(path=events, fields="type=Warning"), roster.take_warning),
+            "deadlines": (Selection(path=events, fields=f"reason={DEADLINE},type=Normal"), roster.take_warning),
             "daemonsets": (daemonsets, self._prefetching.take),
         }
         if self._settings.nodes.watch:

@@ -11,6 +11,16 @@ from tidemill_scheduler.launchers.kubernetes.states import Object, Seen
 
 _KEPT: Final = ("metadata", "spec", "status", "reason", "message", "involvedObject", "lastTimestamp")
 
+_METADATA: Final = (
+    "name",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "annotations",
+)
+_SPEC: Final = ("nodeName", "suspend", "activeDeadlineSeconds")
+
 
 def buried(seen: Seen) -> Seen:
     """An ended Worker: enough to know its objects again."""
@@ -27,13 +37,9 @@ def trimmed(item: Object) -> Object:
     """What states are read from; without managed fields and the like an object takes a fifth of its memory."""
     found = {name: item[name] for name in _KEPT if name in item}
     metadata = item.get("metadata", {})
-    found["metadata"] = {
-        name: metadata[name]
-        for name in ("name", "uid", "creationTimestamp", "deletionTimestamp", "annotations")
-        if name in metadata
-    }
+    found["metadata"] = {name: metadata[name] for name in _METADATA if name in metadata}
     if "spec" in found:
-        found["spec"] = {name: item["spec"][name] for name in ("nodeName", "suspend") if name in item["spec"]}
+        found["spec"] = {name: item["spec"][name] for name in _SPEC if name in item["spec"]}
     return found
 
 

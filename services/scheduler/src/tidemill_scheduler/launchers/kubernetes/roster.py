@@ -128,7 +128,7 @@ class Roster:
         self._take(worker, replace(seen, pod=pod, node_lost=self._lost_nodes.get(node_of_pod(pod))))
 
     def take_warning(self, change: Change) -> None:
-        """A Warning Event was written, or counted up."""
+        """An Event that says what is wrong was written, or counted up."""
         if change.type is ChangeType.DELETED:
             return
         worker = self._worker_named(change.object["involvedObject"])

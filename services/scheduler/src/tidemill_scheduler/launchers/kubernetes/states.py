@@ -22,6 +22,7 @@ from tidemill_scheduler.launchers.kubernetes.causes import (
     job_cause,
     pod_cause,
     pull_trouble,
+    time_of,
     user_cause,
 )
 from tidemill_scheduler.ports import Cause
@@ -44,7 +45,7 @@ class Seen:
     job: Object | None = None
     pod: Object | None = None
     warnings: Sequence[Object] = ()
-    """Events of its Job and its pod, oldest first, one of each reason."""
+    """Events of its Job and its pod that say what is wrong, oldest first, one of each reason."""
     node_lost: Cause | None = None
     """The node of its pod is gone, or does not answer."""
 
@@ -90,11 +91,6 @@ def standing_of(seen: Seen) -> Standing:
     return standing if seen.node_lost is None else replace(standing, trouble=seen.node_lost, is_cut_off=True)
 
 
-def time_of(text: str | None) -> datetime | None:
-    """RFC 3339, as the cluster writes it."""
-    return datetime.fromisoformat(text) if text else None
-
-
 def _without_pod(seen: Seen) -> Standing:
     assert seen.job is not None
     if seen.job["spec"].get("suspend"):
@@ -123,7 +119,7 @@ def _with_pod(seen: Seen, pod: Object) -> Standing:
         return Standing(
             stage=Stage.RUNNING,
             since=time_of(started),
-            going=_going(pod),
+            going=_going(seen, pod),
             user_ended=ended,
             trouble=ended,
             is_hopeless=is_hopeless,
@@ -161,7 +157,7 @@ def _ended(seen: Seen) -> Standing:
     if cause is None and seen.job is not None:
         cause = job_cause(seen.job)
     if cause is None and seen.pod is not None:
-        cause = _going(seen.pod)
+        cause = _going(seen, seen.pod)
     if cause is None and seen.pod is None:
         cause = (
             Cause("JobDeleted", "its Job was deleted") if seen.job is None else Cause("PodDeleted", "its pod is gone")
@@ -169,9 +165,9 @@ def _ended(seen: Seen) -> Standing:
     return Standing(stage=Stage.ENDED, cause=cause, exit_code=exit_code, signal=signal, last_line=_last_line(seen.pod))
 
 
-def _going(pod: Object) -> Cause | None:
+def _going(seen: Seen, pod: Object) -> Cause | None:
     deleted = Cause("PodDeleted", f"pod {pod['metadata']['name']} was deleted") if is_deleted(pod) else None
-    return disruption(pod) or deleted
+    return disruption(pod, seen.job, seen.warnings) or deleted
 
 
 def _exit(pod: Object | None) -> tuple[int | None, int | None]:
