@@ -5,17 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from copy import copy
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.scheduler.planned import needs
-from tidemill_scheduler.domain.demands import HOLDS, Demand, Owner
+from tidemill_scheduler.domain.demands import AT_ONCE, HOLDS, NEVER, Demand, Owner
 from tidemill_scheduler.domain.filling import fill
 from tidemill_scheduler.domain.snapshot import NO_LIMIT, Pool, Quota
 
 NAMES = ["ada", "bob", "eve"]
+S = timedelta(seconds=1)
 
 
 def one_by_one(
@@ -32,10 +34,10 @@ def one_by_one(
     def rank_of_owner(name: str) -> tuple[object, ...]:
         owner = owners[name]
         level = max(owner.cpu / totals[0], owner.memory / totals[1]) / weights.get(name, 1.0)
-        return level, *((0, 0.0, 0.0) if owner.cpu else owner.standing), name
+        return level, *((0, AT_ONCE, AT_ONCE) if owner.cpu else owner.standing), name
 
     def rank(demand: Demand) -> tuple[object, ...]:
-        first = (0, 0.0, 0.0) if demand.granted else (demand.rank, demand.since, demand.served)
+        first = (0, AT_ONCE, AT_ONCE) if demand.granted else (demand.rank, demand.since, demand.served)
         return -demand.needs.priority, demand.granted * share[demand.index], *first, demand.index
 
     while names := [name for name in owners if waiting[name]]:
@@ -73,9 +75,11 @@ def wishes(draw: st.DrawFn) -> list[Demand]:
         cpu, memory = draw(st.sampled_from([1, 2, 3, 7])), draw(st.sampled_from([1, 2, 5, 9]))
         demand = Demand(needs(f"s{index}", owner, cpu=cpu, memory=memory, priority=priority), index)
         demand.wanted = draw(st.sampled_from([0, 1, 1, 2, 5, 40]))
-        demand.rank, demand.since = draw(st.sampled_from([(0, 3.0), (0, 9.0), (1, 0.0), (2, -3.0), (3, 0.0)]))
-        demand.held = draw(st.sampled_from([None, (0, 4.0), (2, -1.0)]))
-        demand.served = draw(st.sampled_from([0.0, 1.0]))
+        demand.rank, demand.since = draw(
+            st.sampled_from([(0, -9 * S), (0, -3 * S), (1, AT_ONCE), (2, 3 * S), (3, AT_ONCE)])
+        )
+        demand.held, demand.held_since = draw(st.sampled_from([(None, AT_ONCE), (0, -4 * S), (2, S)]))
+        demand.served = draw(st.sampled_from([NEVER, -S]))
         found.append(demand)
     return found
 

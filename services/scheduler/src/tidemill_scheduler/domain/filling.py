@@ -7,15 +7,17 @@ Where there are fewer places than Services, the first Worker of each goes by tur
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from heapq import heapify, heappop, heapreplace
 from itertools import islice
 
-from tidemill_scheduler.domain.demands import Demand, Owner
+from tidemill_scheduler.domain.demands import AT_ONCE, Demand, Owner
 from tidemill_scheduler.domain.merging import Line, lines, merge
 from tidemill_scheduler.domain.snapshot import Pool, Quota
 
-_Tier = list[tuple[float, int, float, float, int, Demand]]
+_Tier = list[tuple[float, int, timedelta, timedelta, int, Demand]]
 """A heap of Services of one priority: level, rank, since, served, index (unique, so demands are never compared)."""
 
 
@@ -52,12 +54,12 @@ def fill(
     """Set `granted` of each demand; return the demands in the order of the grants, once for each Worker."""
     total_cpu = max(1, sum(pool.cpu_millicores for pool in pools))
     total_memory = max(1, sum(pool.memory_bytes for pool in pools))
-    by_owner: dict[str, list[Demand]] = {}
+    by_owner: defaultdict[str, list[Demand]] = defaultdict(list)
     for demand in demands:
         if demand.wanted > 0:
             by_cpu, by_memory = demand.cpu / total_cpu, demand.memory / total_memory
             demand.share = by_cpu if by_cpu > by_memory else by_memory
-            by_owner.setdefault(demand.needs.owner, []).append(demand)
+            by_owner[demand.needs.owner].append(demand)
     owners = [
         Owner(by_owner[name], quotas.get(name, default_quota), weights.get(name, 1.0)) for name in sorted(by_owner)
     ]
@@ -91,12 +93,13 @@ class _Seat:
 
     def follow(self, line: Line, pool: _Left) -> None:
         """Go on behind that part of the line which is granted, from this Pool."""
-        granted = 0
+        cpu = memory = granted = 0
         for demand in self.owner.demands:
-            if demand.granted:
-                granted += demand.granted
-                self.owner.take(demand.cpu * demand.granted, demand.memory * demand.granted, demand.granted)
-        pool.take(self.owner.cpu, self.owner.memory, granted)
+            cpu += demand.cpu * demand.granted
+            memory += demand.memory * demand.granted
+            granted += demand.granted
+        self.owner.take(cpu, memory, granted)
+        pool.take(cpu, memory, granted)
         if not line.has_refused:  # else what the Pool refuses from here on might leave room in the quota
             self.ahead = islice(line.grants, granted, None)
             self.is_all = line.is_all
@@ -108,7 +111,7 @@ def _rounds(seats: Sequence[_Seat], room: Sequence[_Left], total_cpu: int, total
     heap = [
         (
             _level(seat.owner, total_cpu, total_memory),
-            *((0, 0.0, 0.0) if seat.owner.cpu else seat.owner.standing),
+            *((0, AT_ONCE, AT_ONCE) if seat.owner.cpu else seat.owner.standing),
             index,
         )
         for index, seat in enumerate(seats)
@@ -120,7 +123,7 @@ def _rounds(seats: Sequence[_Seat], room: Sequence[_Left], total_cpu: int, total
         demand = _grant(seats[index], room)
         if demand is not None:
             order.append(demand)
-            heapreplace(heap, (_level(seats[index].owner, total_cpu, total_memory), 0, 0.0, 0.0, index))
+            heapreplace(heap, (_level(seats[index].owner, total_cpu, total_memory), 0, AT_ONCE, AT_ONCE, index))
         elif any(pool.fits(*size) for size in sizes for pool in room):
             heappop(heap)
         else:
@@ -178,7 +181,7 @@ def _tiers(demands: Sequence[Demand]) -> list[_Tier]:
     return tiers
 
 
-def _entry(demand: Demand) -> tuple[float, int, float, float, int, Demand]:
+def _entry(demand: Demand) -> tuple[float, int, timedelta, timedelta, int, Demand]:
     if demand.granted:
-        return demand.granted * demand.share, 0, 0.0, 0.0, demand.index, demand
+        return demand.granted * demand.share, 0, AT_ONCE, AT_ONCE, demand.index, demand
     return 0.0, demand.rank, demand.since, demand.served, demand.index, demand

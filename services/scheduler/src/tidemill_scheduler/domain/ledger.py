@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from operator import attrgetter
-from typing import Final, NamedTuple
+from collections.abc import Mapping
 
 from tidemill_scheduler.domain.demands import bound
+from tidemill_scheduler.domain.muster import Room
 from tidemill_scheduler.domain.snapshot import Pool, Quota, Snapshot, Worker, WorkerState
-
-_SIZE: Final = attrgetter("owner", "pool", "state", "cpu_millicores", "memory_bytes")
-
-
-class Room(NamedTuple):
-    """What some Workers take together."""
-
-    cpu: int = 0
-    memory: int = 0
-    workers: int = 0
 
 
 class Account:
@@ -90,15 +79,14 @@ class Account:
 class Ledger:
     """The accounts of all Pools and of the owners in a snapshot."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, rooms: Mapping[tuple[str, str, WorkerState], Room]) -> None:
         self._snapshot = snapshot
         self.pools = {pool.name: _account(pool) for pool in snapshot.pools}
         self.owners: dict[str, Account] = {}
         self.starting = {pool.name: bound(pool.max_starting) for pool in snapshot.pools}
         """How many more may start in each Pool."""
-        sizes = Counter(map(_SIZE, snapshot.workers))
-        for (owner, pool, state, cpu, memory), workers in sizes.items():
-            self._enter(owner, pool, state, Room(cpu * workers, memory * workers, workers))
+        for (owner, name, state), room in rooms.items():
+            self._enter(owner, name, state, room)
 
     def owner(self, name: str) -> Account:
         """The account of one owner's quota."""
@@ -122,13 +110,13 @@ class Ledger:
         return [self.owner(worker.owner)] if pool is None else [self.owner(worker.owner), pool]
 
     def _enter(self, owner: str, pool_name: str, state: WorkerState, room: Room) -> None:
-        """Book the Workers of one size."""
+        """Book the Workers of one owner in one Pool."""
         pool = self.pools.get(pool_name)
         for account in (pool, self.owner(owner)):
             if account is not None and state is WorkerState.DRAINING:
-                account.take_now(*room)
+                account.take_now(room.cpu, room.memory, room.workers)
             elif account is not None:
-                account.take(*room)
+                account.take(room.cpu, room.memory, room.workers)
         if state is WorkerState.STARTING and pool is not None:
             self.starting[pool_name] -= room.workers
 

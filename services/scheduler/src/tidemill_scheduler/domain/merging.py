@@ -8,9 +8,9 @@ end, or where the Pool is full, so that the estimate decides about time alone. `
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Sequence
 from math import inf
 from operator import attrgetter
 from typing import Final
@@ -18,8 +18,6 @@ from typing import Final
 from tidemill_scheduler.domain.demands import Demand, Owner
 from tidemill_scheduler.domain.snapshot import Pool
 
-_CPU: Final = attrgetter("cpu")
-_MEMORY: Final = attrgetter("memory")
 _RANK: Final = attrgetter("rank", "since", "served")
 
 
@@ -70,9 +68,9 @@ def _amounts(owners: Sequence[Owner]) -> list[float]:
 
 def _line(owner: Owner, amount: float) -> Line:
     """Grants of about this share."""
-    line, tiers = list[Demand](), dict[int, list[Demand]]()
+    line, tiers = list[Demand](), defaultdict[int, list[Demand]](list)
     for demand in owner.demands:
-        tiers.setdefault(demand.needs.priority, []).append(demand)
+        tiers[demand.needs.priority].append(demand)
     for priority in sorted(tiers, reverse=True):
         wants = [demand.wanted * demand.share for demand in tiers[priority]]
         level = _water_level(amount, wants, [1.0] * len(wants))
@@ -101,13 +99,12 @@ def _merged(tier: Sequence[Demand], level: float) -> tuple[list[Demand], bool]:
     """Grants of Services of one priority in their order, as far as all shares below some level are looked at."""
     then, shares, reach = list[Demand](), list[float](), inf
     for demand in tier:
-        share = demand.share
-        number = demand.wanted if level == inf else min(demand.wanted, int(level / share) + 1)
-        if number < demand.wanted:
-            reach = min(reach, number * share)
-        if number > 1:
-            then += [demand] * (number - 1)
-            shares += [share * granted for granted in range(1, number)]
+        share, number = demand.share, demand.wanted
+        if level < inf and number > (most := int(level / share) + 1):
+            number, reach = most, min(reach, most * share)
+        for granted in range(1, number):
+            then.append(demand)
+            shares.append(share * granted)
     return sorted(tier, key=_RANK) + _sorted(then, shares, below=reach), reach == inf
 
 
@@ -121,23 +118,25 @@ def _sorted(demands: Sequence[Demand], levels: Sequence[float], *, below: float)
 
 def _levels(line: Sequence[Demand], weight: float, total_cpu: int, total_memory: int) -> list[float]:
     """The owner's level after each grant."""
-    sums = zip(accumulate(map(_CPU, line)), accumulate(map(_MEMORY, line)), strict=True)
-    return [
-        (by_cpu if (by_cpu := cpu / total_cpu) > (by_memory := memory / total_memory) else by_memory) / weight
-        for cpu, memory in sums
-    ]
+    levels, cpu, memory = list[float](), 0, 0
+    for demand in line:
+        cpu += demand.cpu
+        memory += demand.memory
+        by_cpu, by_memory = cpu / total_cpu, memory / total_memory
+        levels.append((by_cpu if by_cpu > by_memory else by_memory) / weight)
+    return levels
 
 
 def _within(order: list[Demand], pool: Pool) -> list[Demand]:
     """The beginning that takes no more than there is."""
-    by_cpu = bisect_right(_sums(map(_CPU, order), pool.beside_cpu_millicores), pool.cpu_millicores)
-    by_memory = bisect_right(_sums(map(_MEMORY, order), pool.beside_memory_bytes), pool.memory_bytes)
-    return order[: min(by_cpu, by_memory)]
-
-
-def _sums(sizes: Iterable[int], beside: int) -> list[int]:
-    """What the first, the first two, … Workers take."""
-    return list(accumulate(sizes if beside == 0 else (size + beside for size in sizes)))
+    cpu, memory = pool.cpu_millicores, pool.memory_bytes
+    beside_cpu, beside_memory = pool.beside_cpu_millicores, pool.beside_memory_bytes
+    for number, demand in enumerate(order):
+        cpu -= demand.cpu + beside_cpu
+        memory -= demand.memory + beside_memory
+        if cpu < 0 or memory < 0:
+            return order[:number]
+    return order
 
 
 def _water_level(amount: float, limits: Sequence[float], rates: Sequence[float]) -> float:

@@ -8,48 +8,19 @@ from typing import Final
 
 from tidemill_common.contracts.contract import WorkerId
 from tidemill_scheduler.domain.demands import Demand
-from tidemill_scheduler.domain.ledger import Account, Ledger, Room
-from tidemill_scheduler.domain.snapshot import Blocked, Needs, Snapshot, Start, StartReason, Stop, StopReason, Worker
+from tidemill_scheduler.domain.ledger import Account, Ledger
+from tidemill_scheduler.domain.muster import Room
+from tidemill_scheduler.domain.snapshot import Snapshot, Start, StartReason, Stop, StopReason, Worker
 from tidemill_scheduler.domain.snapshot import WorkerState as State
-
-
-class Standing:
-    """One active Service with its Workers."""
-
-    __slots__ = ("blocked", "by_backlog", "demand", "desired", "kept", "leaving", "needs", "seen", "started")
-
-    def __init__(self, needs: Needs, index: int) -> None:
-        self.needs = needs
-        self.demand = Demand(needs, index)
-        self.kept: list[Worker] = []
-        """Workers that stay, as far as is decided."""
-        self.leaving: list[Worker] = []
-        """Workers that drain."""
-        self.by_backlog = 0
-        """Workers that the backlog asks for."""
-        self.desired = 0
-        self.seen = 0
-        self.started = 0
-        self.blocked: Blocked | None = None
-
-    def has_limit_reached(self) -> bool:
-        """Whether one Worker more would be above the Service's own limit, those that drain included."""
-        limit = self.needs.limit
-        return limit is not None and len(self.kept) + len(self.leaving) + self.started >= limit
-
-    def has_limit_below_share(self) -> bool:
-        """Whether its fair share, with those that drain, would be above the Service's own limit."""
-        limit = self.needs.limit
-        return limit is not None and self.demand.granted + len(self.leaving) > limit
 
 
 class Moves:
     """Collects starts and stops; each decision is booked in the ledger at once."""
 
-    def __init__(self, snapshot: Snapshot, standings: Sequence[Standing], ledger: Ledger, stops: list[Stop]) -> None:
+    def __init__(self, snapshot: Snapshot, demands: Sequence[Demand], ledger: Ledger, stops: list[Stop]) -> None:
         self.starts: list[Start] = []
         self._snapshot = snapshot
-        self._standings = standings
+        self._demands = demands
         self._ledger = ledger
         self._stops = stops
         self._victims: _Victims | None = None
@@ -65,17 +36,15 @@ class Moves:
 
     def start_all(self, order: Sequence[Demand]) -> None:
         """Start what is missing to the fair shares, in their order; keep room for what must wait."""
-        standings = self._standings
-        missing = [standing for standing in standings if standing.demand.granted > len(standing.kept)]
+        missing = [demand for demand in self._demands if demand.granted > len(demand.kept)]
         if not missing or self._start_together(missing, order):
             return
         for demand in order:
-            standing = standings[demand.index]
-            standing.seen += 1
-            if standing.seen > len(standing.kept):
-                self._start(standing)
+            demand.seen += 1
+            if demand.seen > len(demand.kept):
+                self._start(demand)
 
-    def _start_together(self, missing: Sequence[Standing], order: Sequence[Demand]) -> bool:
+    def _start_together(self, missing: Sequence[Demand], order: Sequence[Demand]) -> bool:
         """Start all that is missing, if there is room for all of it now; else nothing, and each is looked at alone.
 
         When the sum fits, each one fits in its turn: so this decides as one start after the other would.
@@ -87,69 +56,70 @@ class Moves:
         if (
             self._ledger.starting[pool.name] < total.workers
             or not account.fits_now(total.cpu, total.memory, total.workers)
-            or not all(self._ledger.owner(name).fits_now(*room) for name, room in by_owner.items())
-            or any(standing.has_limit_below_share() for standing in missing)
+            or not all(
+                self._ledger.owner(name).fits_now(room.cpu, room.memory, room.workers)
+                for name, room in by_owner.items()
+            )
+            or any(demand.has_limit_below_share() for demand in missing)
         ):
             return False
         for name, room in by_owner.items():
-            self._ledger.owner(name).take(*room)
-        account.take(*total)
+            self._ledger.owner(name).take(room.cpu, room.memory, room.workers)
+        account.take(total.cpu, total.memory, total.workers)
         self._ledger.starting[pool.name] -= total.workers
-        self._start_in(pool.name, order)
+        self._start_in(pool.name, missing, order)
         return True
 
-    def _start_in(self, pool: str, order: Sequence[Demand]) -> None:
+    def _start_in(self, pool: str, missing: Sequence[Demand], order: Sequence[Demand]) -> None:
         """Start what is missing; starts of one Service are one and the same value."""
-        standings, starts = self._standings, self.starts
-        seen, kept = [0] * len(standings), [len(standing.kept) for standing in standings]
-        by_backlog = [standing.by_backlog for standing in standings]
-        backlog = [Start(standing.needs.service, pool, StartReason.BACKLOG) for standing in standings]
+        starts, seen, kept = self.starts, [0] * len(self._demands), [len(demand.kept) for demand in self._demands]
+        backlog = {demand.index: Start(demand.needs.service, pool, StartReason.BACKLOG) for demand in missing}
         for demand in order:
             index = demand.index
             number = seen[index] = seen[index] + 1
             if number <= kept[index]:
                 continue
-            if number <= by_backlog[index]:
+            if number <= demand.by_backlog:
                 starts.append(backlog[index])
             else:
                 starts.append(Start(demand.needs.service, pool, StartReason.WARM))
 
     def start_spare(self) -> None:
         """Use room that no fair share can use (pieces of several Pools) for whoever can."""
-        for standing in self._standings:
-            missing = standing.demand.wanted - max(standing.demand.granted, len(standing.kept))
+        for demand in self._demands:
+            missing = demand.wanted - max(demand.granted, len(demand.kept))
             for _ in range(missing):
-                if not self._start_now(standing):
+                if not self._start_now(demand):
                     break
 
-    def _start(self, standing: Standing) -> None:
-        if not self._start_now(standing):
-            self._wait(standing)
+    def _start(self, demand: Demand) -> None:
+        if not self._start_now(demand):
+            self._wait(demand)
 
-    def _start_now(self, standing: Standing) -> bool:
-        cpu, memory = standing.demand.cpu, standing.demand.memory
-        owner = self._ledger.owner(standing.needs.owner)
-        if standing.has_limit_reached() or not owner.fits_now(cpu, memory):
+    def _start_now(self, demand: Demand) -> bool:
+        cpu, memory = demand.cpu, demand.memory
+        owner = self._ledger.owner(demand.needs.owner)
+        if demand.has_limit_reached() or not owner.fits_now(cpu, memory):
             return False
         for pool, account in self._pools:
             if self._ledger.starting[pool.name] > 0 and account.fits_now(cpu, memory) and pool.holds(cpu, memory):
                 owner.take(cpu, memory)
                 account.take(cpu, memory)
-                standing.started += 1
+                demand.started += 1
                 self._ledger.starting[pool.name] -= 1
-                reason = StartReason.BACKLOG if standing.seen <= standing.by_backlog else StartReason.WARM
-                self.starts.append(Start(standing.needs.service, pool.name, reason))
+                reason = StartReason.BACKLOG if demand.seen <= demand.by_backlog else StartReason.WARM
+                self.starts.append(Start(demand.needs.service, pool.name, reason))
                 return True
         return False
 
-    def _wait(self, standing: Standing) -> None:
+    def _wait(self, demand: Demand) -> None:
         """Keep room for it that drains already, or drain more."""
-        cpu, memory = standing.demand.cpu, standing.demand.memory
-        owner = self._ledger.owner(standing.needs.owner)
+        cpu, memory = demand.cpu, demand.memory
+        owner = self._ledger.owner(demand.needs.owner)
         pool = self._pool_soon(owner, cpu, memory)
         if pool is None:
-            pool = self._drain_for(standing, owner)
-            if pool is not None and self._start_now(standing):  # what drains is room for somebody before it
+            pool = self._drain_for(demand, owner)
+            if pool is not None and self._start_now(demand):  # what drains is room for somebody before it
                 return
         if pool is not None:
             owner.take_soon(cpu, memory)
@@ -163,21 +133,21 @@ class Moves:
                 return pool.name
         return None
 
-    def _drain_for(self, standing: Standing, owner: Account) -> str | None:
+    def _drain_for(self, demand: Demand, owner: Account) -> str | None:
         """Drain Workers above their share until this one fits into a Pool; None, and nothing drained: it never does."""
-        size = (standing.needs.owner, standing.demand.cpu, standing.demand.memory)
+        size = (demand.needs.owner, demand.cpu, demand.memory)
         if size in self._hopeless:
             return None
         for pool in self._snapshot.pools:
-            if pool.holds(standing.demand.cpu, standing.demand.memory) and self._drain_in(pool.name, standing, owner):
+            if pool.holds(demand.cpu, demand.memory) and self._drain_in(pool.name, demand, owner):
                 return pool.name
         self._hopeless.add(size)
         return None
 
-    def _drain_in(self, pool: str, standing: Standing, owner: Account) -> bool:
-        cpu, memory = standing.demand.cpu, standing.demand.memory
+    def _drain_in(self, pool: str, demand: Demand, owner: Account) -> bool:
+        cpu, memory = demand.cpu, demand.memory
         victims, chosen = self._all_victims(), list[Worker]()
-        accounts = ((owner, victims.of_owner(standing.needs.owner)), (self._ledger.pools[pool], victims.of_pool(pool)))
+        accounts = ((owner, victims.of_owner(demand.needs.owner)), (self._ledger.pools[pool], victims.of_pool(pool)))
         for account, queue in accounts:
             for worker in queue:
                 if account.fits_soon(cpu, memory):
@@ -206,22 +176,22 @@ class Moves:
 
     def _all_victims(self) -> _Victims:
         if self._victims is None:
-            self._victims = _Victims(self._standings)
+            self._victims = _Victims(self._demands)
         return self._victims
 
 
 class _Victims:
     """Workers above their Service's fair share: idle ones first, then lower priority, then the youngest."""
 
-    def __init__(self, standings: Sequence[Standing]) -> None:
+    def __init__(self, demands: Sequence[Demand]) -> None:
         self._taken: set[WorkerId] = set()
         self._by_owner: dict[str, deque[Worker]] = {}
         self._by_pool: dict[str, deque[Worker]] = {}
         found = [
-            (_cost(worker), standing.needs.priority, worker)
-            for standing in standings
-            if (excess := len(standing.kept) - standing.demand.granted) > 0
-            for worker in sorted(standing.kept, key=_order)[:excess]
+            (_cost(worker), demand.needs.priority, worker)
+            for demand in demands
+            if (excess := len(demand.kept) - demand.granted) > 0
+            for worker in sorted(demand.kept, key=_order)[:excess]
         ]
         for _, _, worker in sorted(found, key=lambda item: (item[0], item[1], *_order(item[2]))):
             self._by_owner.setdefault(worker.owner, deque()).append(worker)
@@ -253,20 +223,18 @@ class _Victims:
 _NONE: Final[deque[Worker]] = deque()
 
 
-def _missing_room(missing: Sequence[Standing]) -> tuple[dict[str, Room], Room]:
+def _missing_room(missing: Sequence[Demand]) -> tuple[dict[str, Room], Room]:
     """What the missing Workers take: of each owner, and together."""
-    by_owner: dict[str, list[int]] = {}
-    for standing in missing:
-        demand = standing.demand
-        workers = demand.granted - len(standing.kept)
-        sums = by_owner.get(standing.needs.owner)
-        if sums is None:
-            sums = by_owner[standing.needs.owner] = [0, 0, 0]
-        sums[0] += workers * demand.cpu
-        sums[1] += workers * demand.memory
-        sums[2] += workers
-    rooms = {name: Room(*sums) for name, sums in by_owner.items()}
-    return rooms, Room(*map(sum, zip(*rooms.values(), strict=True)))
+    by_owner, total = dict[str, Room](), Room()
+    for demand in missing:
+        room = by_owner.get(demand.needs.owner)
+        if room is None:
+            room = by_owner[demand.needs.owner] = Room()
+        workers = demand.granted - len(demand.kept)
+        room.add(workers * demand.cpu, workers * demand.memory, workers)
+    for room in by_owner.values():
+        total.add(room.cpu, room.memory, room.workers)
+    return by_owner, total
 
 
 def _cost(worker: Worker) -> int:

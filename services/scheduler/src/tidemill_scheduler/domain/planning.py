@@ -15,17 +15,18 @@ not with Invocations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Final
 
 from tidemill_common.bus import Backlog
-from tidemill_common.contracts.contract import ServiceName
-from tidemill_scheduler.domain.demands import HELD, HOLDS, SERVED, WAITS
+from tidemill_common.contracts.contract import ServiceName, WorkerId
+from tidemill_scheduler.domain.demands import HELD, HOLDS, SERVED, WAITS, Demand
 from tidemill_scheduler.domain.filling import fill
 from tidemill_scheduler.domain.ledger import Ledger
-from tidemill_scheduler.domain.moves import Moves, Standing
+from tidemill_scheduler.domain.moves import Moves
+from tidemill_scheduler.domain.muster import Muster
 from tidemill_scheduler.domain.snapshot import (
     Blocked,
     Needs,
@@ -38,85 +39,100 @@ from tidemill_scheduler.domain.snapshot import (
     WorkerState,
 )
 
+_STARTED_AT: Final = attrgetter("started_at")
+_NOTHING: Final = Backlog()
+
 
 def plan(snapshot: Snapshot) -> Plan:
     """What to do now."""
-    ledger, stops = Ledger(snapshot), list[Stop]()
-    standings = _standings(snapshot)
-    _place_workers(snapshot, standings, ledger, stops)
+    muster = Muster(snapshot.workers)
+    ledger = Ledger(snapshot, muster.rooms)
+    demands = _demands(snapshot, muster.by_service)
     startable: dict[tuple[str, int, int], bool] = {}
-    for standing in standings.values():
-        _set_demand(standing, snapshot, startable)
+    for demand in demands:
+        _part(demand)
+        _set_wanted(demand, snapshot, startable)
+        _set_rank(demand, snapshot)
+    stops = _stop_outdated(snapshot, demands, muster.by_service, ledger)
     order = fill(
-        [standing.demand for standing in standings.values()],
+        demands,
         snapshot.pools,
         quotas=snapshot.quotas,
         default_quota=snapshot.default_quota,
         weights=snapshot.weights,
     )
-    _stop_idle(snapshot, standings, ledger, stops)
-    moves = Moves(snapshot, list(standings.values()), ledger, stops)
+    _stop_idle(snapshot, demands, ledger, stops)
+    moves = Moves(snapshot, demands, ledger, stops)
     moves.shrink_to_limits()
     moves.start_all(order)
     if len(snapshot.pools) > 1:
         moves.start_spare()
-    return Plan(starts=moves.starts, stops=stops, outlook=_outlook(standings))
+    outlook = {demand.needs.service: Outlook(demand.desired, demand.granted, demand.blocked) for demand in demands}
+    return Plan(starts=moves.starts, stops=stops, outlook=outlook)
 
 
-def _standings(snapshot: Snapshot) -> dict[ServiceName, Standing]:
+def _demands(snapshot: Snapshot, by_service: Mapping[ServiceName, Sequence[Worker]]) -> list[Demand]:
     """Active Services: those with backlog, Workers or a `min_scale`, by name so that equal rounds are equal."""
-    active = {*snapshot.backlog, *snapshot.warm, *map(_SERVICE, snapshot.workers)}
     services = snapshot.services
-    names = sorted(name for name in active if name in services)
-    return {name: Standing(services[name], index) for index, name in enumerate(names)}
+    active = dict.fromkeys((*snapshot.backlog, *snapshot.warm, *by_service))  # no set: a backlog is nearly in order
+    names = sorted([name for name in active if name in services])
+    return [Demand(services[name], index, by_service.get(name, ())) for index, name in enumerate(names)]
 
 
-def _place_workers(
-    snapshot: Snapshot, standings: dict[ServiceName, Standing], ledger: Ledger, stops: list[Stop]
-) -> None:
-    """Hand each Worker to its Service; those of no Service, or of an old revision, drain."""
-    draining = WorkerState.DRAINING
-    for worker in snapshot.workers:
-        standing = standings.get(worker.service)
-        if standing is not None and worker.state is not draining and worker.revision == standing.needs.revision:
-            standing.kept.append(worker)
-        elif worker.state is draining:
-            if standing is not None:
-                standing.leaving.append(worker)
-        elif standing is None:
-            ledger.drain(worker)
-            stops.append(Stop(worker.id, worker.service, StopReason.REMOVED))
-        else:
-            standing.leaving.append(worker)
-            ledger.drain(worker)
-            stops.append(Stop(worker.id, worker.service, StopReason.OUTDATED))
+def _part(demand: Demand) -> None:
+    """Tell Workers that stay from those that drain already or have to, being of an old revision."""
+    revision, draining = demand.needs.revision, WorkerState.DRAINING
+    for worker in demand.kept:
+        if worker.revision != revision or worker.state is draining:
+            break
+    else:  # all stay, as in most rounds
+        return
+    stay, leave = list[Worker](), list[Worker]()
+    for worker in demand.kept:
+        (stay if worker.revision == revision and worker.state is not draining else leave).append(worker)
+    demand.kept, demand.leaving = stay, leave
 
 
-_SERVICE: Final = attrgetter("service")
-_STARTED_AT: Final = attrgetter("started_at")
-_NOTHING: Final = Backlog()
+def _stop_outdated(
+    snapshot: Snapshot, demands: Iterable[Demand], by_service: Mapping[ServiceName, Sequence[Worker]], ledger: Ledger
+) -> list[Stop]:
+    """Workers of an old revision, or of no Service, drain."""
+    reasons: dict[WorkerId, StopReason] = {}
+    for demand in demands:
+        if demand.leaving:
+            reasons |= dict.fromkeys(_busy(demand.leaving), StopReason.OUTDATED)
+    for name in by_service.keys() - snapshot.services.keys():
+        reasons |= dict.fromkeys(_busy(by_service[name]), StopReason.REMOVED)
+    stopped = [worker for worker in snapshot.workers if worker.id in reasons] if reasons else []
+    for worker in stopped:
+        ledger.drain(worker)
+    return [Stop(worker.id, worker.service, reasons[worker.id]) for worker in stopped]
 
 
-def _set_demand(standing: Standing, snapshot: Snapshot, startable: dict[tuple[str, int, int], bool]) -> None:
+def _busy(workers: Iterable[Worker]) -> list[WorkerId]:
+    """Those that do not drain yet."""
+    return [worker.id for worker in workers if worker.state is not WorkerState.DRAINING]
+
+
+def _set_wanted(demand: Demand, snapshot: Snapshot, startable: dict[tuple[str, int, int], bool]) -> None:
     """What the Service asks for. `startable` remembers the answers of this round, which many Services share."""
-    needs, demand = standing.needs, standing.demand
+    needs = demand.needs
     backlog = snapshot.backlog.get(needs.service, _NOTHING)
-    standing.by_backlog = -(-(backlog.interactive + backlog.batch) // (needs.slots * needs.batch))
-    desired = max(standing.by_backlog, needs.min_scale)
+    by_backlog = demand.by_backlog = -(-(backlog.interactive + backlog.batch) // (needs.slots * needs.batch))
+    desired = by_backlog if by_backlog > needs.min_scale else needs.min_scale
+    if desired == 0:
+        return
     if needs.limit is not None and desired > needs.limit:
         desired = needs.limit
-    standing.desired = demand.wanted = desired
-    _set_rank(standing, snapshot)
-    if desired == 0 and not (standing.by_backlog or needs.min_scale):
-        return
+    demand.desired = demand.wanted = desired
     size = (needs.owner, demand.cpu, demand.memory)
     can_start = startable.get(size)
     if can_start is None:
         can_start = startable[size] = _can_ever_start(needs, snapshot)
     if desired == 0 or not can_start:
-        demand.wanted, standing.blocked = 0, Blocked.TOO_LARGE
+        demand.wanted, demand.blocked = 0, Blocked.TOO_LARGE
     elif needs.service in snapshot.failures:
-        _hold_back(standing, snapshot)
+        _hold_back(demand, snapshot)
 
 
 def _can_ever_start(needs: Needs, snapshot: Snapshot) -> bool:
@@ -130,59 +146,50 @@ def _can_ever_start(needs: Needs, snapshot: Snapshot) -> bool:
     )
 
 
-def _hold_back(standing: Standing, snapshot: Snapshot) -> None:
+def _hold_back(demand: Demand, snapshot: Snapshot) -> None:
     """A failing Service keeps what runs; after the delay it may try with one Worker more at a time."""
-    waits = snapshot.now < snapshot.failures[standing.needs.service].next_try
-    is_trying = any(worker.state is WorkerState.STARTING for worker in standing.kept)
-    allowed = len(standing.kept) + (0 if waits or is_trying else 1)
-    if waits and allowed < standing.desired:
-        standing.blocked = Blocked.BACKOFF
-    standing.demand.wanted = min(standing.demand.wanted, allowed)
+    waits = snapshot.now < snapshot.failures[demand.needs.service].next_try
+    is_trying = any(worker.state is WorkerState.STARTING for worker in demand.kept)
+    allowed = len(demand.kept) + (0 if waits or is_trying else 1)
+    if waits and allowed < demand.desired:
+        demand.blocked = Blocked.BACKOFF
+    demand.wanted = min(demand.wanted, allowed)
 
 
-def _set_rank(standing: Standing, snapshot: Snapshot) -> None:
+def _set_rank(demand: Demand, snapshot: Snapshot) -> None:
     """Who goes first among equals, see `filling`."""
-    demand = standing.demand
-    served = snapshot.served.get(standing.needs.service)
-    if served is not None:
-        demand.served = served.timestamp()
-        demand.rank = SERVED if snapshot.now - served < snapshot.turn else WAITS
-    if standing.kept:
-        demand.rank, demand.since = demand.held = _holding(standing.kept, snapshot)
-    if standing.leaving:
-        demand.held = _holding([*standing.kept, *standing.leaving], snapshot)
+    ended = snapshot.served.get(demand.needs.service)
+    if ended is not None:
+        demand.served = ended - snapshot.now
+        demand.rank = SERVED if -demand.served < snapshot.turn else WAITS
+    if demand.kept:
+        demand.rank, demand.since = _holding(demand.kept, snapshot)
+        demand.held, demand.held_since = demand.rank, demand.since
+    if demand.leaving:
+        demand.held, demand.held_since = _holding([*demand.kept, *demand.leaving], snapshot)
 
 
-def _holding(workers: Sequence[Worker], snapshot: Snapshot) -> tuple[int, float]:
-    since: datetime = min(map(_STARTED_AT, workers))
-    is_over = snapshot.now - since >= snapshot.turn
-    return (HELD, -since.timestamp()) if is_over else (HOLDS, since.timestamp())
+def _holding(workers: Sequence[Worker], snapshot: Snapshot) -> tuple[int, timedelta]:
+    held: timedelta = snapshot.now - min(map(_STARTED_AT, workers))
+    return (HELD, held) if held >= snapshot.turn else (HOLDS, -held)
 
 
-def _stop_idle(snapshot: Snapshot, standings: dict[ServiceName, Standing], ledger: Ledger, stops: list[Stop]) -> None:
+def _stop_idle(snapshot: Snapshot, demands: Iterable[Demand], ledger: Ledger, stops: list[Stop]) -> None:
     """Scale down: what is idle for the timeout, and more than the Service asks for."""
     limit = snapshot.now - snapshot.idle_timeout
-    for standing in standings.values():
-        excess = len(standing.kept) - standing.desired
+    for demand in demands:
+        excess = len(demand.kept) - demand.desired
         if excess <= 0:
             continue
-        ended = sorted(
-            (worker for worker in standing.kept if _has_been_idle(worker, since=limit)),
-            key=lambda worker: (worker.idle_since, worker.id),
-        )[:excess]
+        idle = [worker for worker in demand.kept if _has_been_idle(worker, since=limit)]
+        ended = sorted(idle, key=attrgetter("idle_since", "id"))[:excess]
+        ids = {worker.id for worker in ended}
+        demand.kept = [worker for worker in demand.kept if worker.id not in ids]
+        demand.leaving = [*demand.leaving, *ended]
         for worker in ended:
-            standing.kept.remove(worker)
-            standing.leaving.append(worker)
             ledger.drain(worker)
             stops.append(Stop(worker.id, worker.service, StopReason.IDLE))
 
 
 def _has_been_idle(worker: Worker, *, since: datetime) -> bool:
     return worker.idle_since is not None and worker.idle_since <= since
-
-
-def _outlook(standings: dict[ServiceName, Standing]) -> dict[ServiceName, Outlook]:
-    return {
-        name: Outlook(standing.desired, standing.demand.granted, standing.blocked)
-        for name, standing in standings.items()
-    }
