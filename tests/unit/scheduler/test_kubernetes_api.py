@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -21,7 +22,14 @@ from tidemill_common.errors import (
 )
 from tidemill_scheduler.identities import BusIdentity
 from tidemill_scheduler.launchers.environment import CREDENTIALS_FILE
-from tidemill_scheduler.launchers.kubernetes.api import GoneError, _error_of, _event, _lines, open_api
+from tidemill_scheduler.launchers.kubernetes.api import (
+    GoneError,
+    KubernetesApi,
+    _error_of,
+    _event,
+    _lines,
+    open_api,
+)
 from tidemill_scheduler.launchers.kubernetes.bus_secrets import IssuedCredentials, credentials_environment
 from tidemill_scheduler.launchers.kubernetes.opening import credentials_of, supervisor_environment
 from tidemill_scheduler.settings import Settings
@@ -67,6 +75,40 @@ async def test_lines_longer_than_a_chunk_come_whole() -> None:
         await asyncio.sleep(0)
     reader.feed_eof()
     assert [line async for line in _lines(reader)] == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
+
+
+class AnsweringApi(KubernetesApi):
+    """Every answer has this content."""
+
+    status = 200
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self.content = content
+
+    async def _request(self, *_: object) -> Any:
+        return self
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("broke", "raised"), [(aiohttp.SocketTimeoutError(), None), (aiohttp.ClientPayloadError("cut"), UnavailableError)]
+)
+async def test_a_silent_watch_ends_in_order_and_a_broken_one_does_not(
+    broke: Exception, raised: type[Exception] | None
+) -> None:
+    reader = aiohttp.StreamReader(_protocol(), 2**16, loop=asyncio.get_running_loop())
+    reader.feed_data(b'{"type": "BOOKMARK"}\n')
+    events = AnsweringApi(reader).watch("/x", silence=timedelta(seconds=90))
+
+    assert await anext(events) == {"type": "BOOKMARK"}
+    reader.set_exception(broke)
+    with pytest.raises(raised or StopAsyncIteration):
+        await anext(events)
 
 
 async def test_a_cluster_that_is_not_described_is_said_at_once(tmp_path: Path) -> None:

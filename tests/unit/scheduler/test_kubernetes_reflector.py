@@ -106,3 +106,16 @@ async def test_a_server_that_is_away_is_asked_again_without_a_new_list() -> None
     )
     assert await told(api) == [("ADDED", "a"), ("MODIFIED", "a")]
     assert [query.get("resourceVersion") for query in api.asked] == [None, None, "7", "7", "7", "8"]
+
+
+async def test_after_a_watch_that_ended_in_order_the_next_one_does_not_wait_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.001)
+    api = ScriptedApi([page(version=7)], [UnavailableError("away"), UnavailableError("away"), []])
+    reflector = Reflector(api, Selection(path="/x"), lambda _: None)
+    task = asyncio.create_task(reflector.run())
+    await asyncio.wait_for(api.idle.wait(), 2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert reflector._pause == pytest.approx(0.002)

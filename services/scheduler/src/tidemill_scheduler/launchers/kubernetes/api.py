@@ -6,7 +6,6 @@ Its models are not used: they double each object's memory and time, and drop fie
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 import aiohttp
+import msgspec
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 
@@ -71,7 +71,7 @@ class Api(Protocol):
         """Watch events (`{"type", "object"}`) until the server ends the watch.
 
         Args:
-            silence: A connection without a byte for this long is dead.
+            silence: A connection without a byte for this long may be dead: the watch ends as well.
 
         Raises:
             GoneError: The resourceVersion is too old.
@@ -114,14 +114,16 @@ class KubernetesApi:
             return
 
     async def watch(self, path: str, *, silence: timedelta, **query: str) -> AsyncIterator[Object]:
-        """Watch events until the server ends the watch."""
+        """Watch events until the server ends the watch, or is silent for too long."""
         timeout = aiohttp.ClientTimeout(connect=5, sock_read=silence.total_seconds())
         try:
             response = await self._request("GET", path, {**query, "watch": "true"}, None, timeout)
             async with response:
                 await _check(response, f"watch {path}")
                 async for line in _lines(response.content):
-                    yield _event(json.loads(line), path)
+                    yield _event(msgspec.json.decode(line), path)
+        except aiohttp.SocketTimeoutError:
+            return
         except _BROKEN as error:
             raise UnavailableError(f"watch {path}: {error or type(error).__name__}") from error
 
@@ -134,7 +136,9 @@ class KubernetesApi:
         body: Object | None = None,
         content_type: str = "application/json",
     ) -> Object:
-        found: Object = json.loads(await self._bytes(method, path, query=query, body=body, content_type=content_type))
+        found: Object = msgspec.json.decode(
+            await self._bytes(method, path, query=query, body=body, content_type=content_type)
+        )
         return found
 
     async def _bytes(
@@ -207,7 +211,7 @@ async def _configuration(kubeconfig: Path | None, context: str | None) -> Config
     return found
 
 
-_BROKEN: Final = (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError, asyncio.IncompleteReadError)
+_BROKEN: Final = (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError, asyncio.IncompleteReadError)
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
@@ -236,7 +240,7 @@ async def _check(response: aiohttp.ClientResponse, what: str) -> None:
         return
     body = await response.read()
     try:
-        status = json.loads(body)
+        status = msgspec.json.decode(body)
     except ValueError:
         status = {"message": body[:300].decode(errors="replace")}
     raise _error_of(

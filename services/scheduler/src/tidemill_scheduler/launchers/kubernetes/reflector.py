@@ -24,10 +24,11 @@ _PAGE: Final = "500"
 _WATCH: Final = timedelta(minutes=4)
 """The server ends a watch after this; another goes on where it ended."""
 _SILENCE: Final = timedelta(seconds=90)
-"""Bookmarks come about every minute, so a connection as silent as this is dead."""
+"""Bookmarks come about every minute, where the server has any to give (of events it has none): a connection as silent
+as this may be dead, and another is made."""
 _FIRST_PAUSE: Final = 0.2
 _LAST_PAUSE: Final = 15.0
-"""Seconds between tries while the API server is away."""
+"""Seconds before the next watch; longer from try to try while the API server is away."""
 
 
 class ChangeType(StrEnum):
@@ -85,6 +86,7 @@ class Reflector:
         while True:
             try:
                 await self._follow()
+                self._pause = _FIRST_PAUSE
             except GoneError:
                 self._version = ""
             except TidemillError as error:
