@@ -70,11 +70,11 @@ async def traefik(api: KubernetesApi, kubeconfig: Path, namespace: str, director
     binary, port = program("traefik"), free_port()
     controller = f"tidemill.io/{namespace}"
     async with definitions(api):
-        await _create(api, "/apis/gateway.networking.k8s.io/v1/gatewayclasses", _gateway_class(namespace))
-        await _create(
+        await create(api, "/apis/gateway.networking.k8s.io/v1/gatewayclasses", _gateway_class(namespace))
+        await create(
             api, f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/gateways", _gateway(namespace, port)
         )
-        await _create(api, "/apis/networking.k8s.io/v1/ingressclasses", _ingress_class(namespace, controller))
+        await create(api, "/apis/networking.k8s.io/v1/ingressclasses", _ingress_class(namespace, controller))
         command = [
             str(binary),
             f"--entrypoints.web.address=127.0.0.1:{port}",
@@ -106,7 +106,7 @@ async def definitions(api: KubernetesApi) -> AsyncIterator[None]:
     try:
         for path in sorted((CACHE / "crds").glob("*.yaml")):
             for item in yaml.safe_load_all(path.read_text()):
-                if item and await _create(api, _CRDS, item):
+                if item and await create(api, _CRDS, item):
                     made.append(item["metadata"]["name"])
         yield
     finally:
@@ -137,10 +137,10 @@ async def metrics_server(api: KubernetesApi, kubeconfig: Path, directory: Path) 
     *objects, (path, registration) = _metrics_objects(port)
     try:
         for where, item in objects:
-            await _create(api, where, item)
+            await create(api, where, item)
         with process(command, directory / "metrics-server.log", {}):
             await _answers(api)
-            await _create(api, path, registration)
+            await create(api, path, registration)
             try:
                 yield
             finally:
@@ -225,7 +225,7 @@ def _ingress_class(namespace: str, controller: str) -> Object:
     }
 
 
-async def _create(api: KubernetesApi, path: str, item: Object) -> bool:
+async def create(api: KubernetesApi, path: str, item: Object) -> bool:
     """False: it was there. A kind that was defined a moment ago may need another one."""
     deadline = time.monotonic() + 20
     while True:

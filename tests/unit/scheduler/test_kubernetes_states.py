@@ -148,6 +148,29 @@ def test_a_pod_that_its_job_deletes_in_time_is_told_from_one_that_somebody_delet
     assert going.reason == reason
 
 
+def test_a_pod_that_its_queue_takes_away_is_told_so_and_one_that_it_has_just_admitted_is_not() -> None:
+    before = seen("running")
+    pod, job = copy.deepcopy(dict(before.pod or {})), copy.deepcopy(dict(before.job or {}))
+    job["spec"]["suspend"] = True
+    assert standing_of(Seen(job=job, pod=pod)).going is None
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    going = standing_of(Seen(job=job, pod=pod)).going
+    assert going == Cause("Suspended", "its queue took its room back")
+
+
+def test_why_a_queue_does_not_admit_a_job_is_told_in_its_words() -> None:
+    job = copy.deepcopy(dict(seen("created").job or {}))
+    job["spec"]["suspend"] = True
+    words = "couldn't assign flavors to pod set main: insufficient unused quota for cpu"
+    event = {"reason": "Pending", "message": words, "involvedObject": {"kind": "Workload"}}
+    waiting = standing_of(Seen(job=job, warnings=[event]))
+    assert (waiting.stage, waiting.trouble, waiting.is_waiting_for_room) == (
+        Stage.PENDING,
+        Cause("Suspended", words),
+        False,
+    )
+
+
 def test_a_pods_own_deadline_is_known_from_an_event_before_it_ends() -> None:
     before = seen("running")
     words = "Pod was active on the node longer than the specified deadline"

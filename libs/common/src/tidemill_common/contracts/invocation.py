@@ -121,6 +121,7 @@ ROOM_TAKEN: Final = frozenset(
         "NodeShutdown",
         "Preempting",
         "PreemptionByScheduler",
+        "Suspended",
         "TerminationByKubelet",
     }
 )

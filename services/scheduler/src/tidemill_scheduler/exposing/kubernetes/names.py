@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tidemill_common.contracts.service import Service
-from tidemill_scheduler.launchers.kubernetes.labels import ADMIN, MANAGED, SERVICE_LABEL, label_value
+from tidemill_scheduler.launchers.kubernetes.labels import (
+    MANAGED,
+    QUEUE_LABEL,
+    SERVICE_LABEL,
+    is_queued,
+    label_value,
+    local_queue_of,
+)
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
 
 EXPOSED: Final = {**MANAGED, "app.kubernetes.io/component": "exposed"}
@@ -70,8 +77,8 @@ def app(service: str) -> dict[str, str]:
 def labels_of(service: Service, settings: KubernetesSettings) -> dict[str, str]:
     """Of every object and pod; ours win over the user's."""
     queue = {}
-    if settings.kueue and service.owner != ADMIN:
-        queue["kueue.x-k8s.io/queue-name"] = settings.kueue_queue.format(service=service.name, owner=service.owner)
+    if is_queued(service, settings):
+        queue[QUEUE_LABEL] = local_queue_of(service, settings)
     return {
         **{name: label_value(value) for name, value in service.labels.items()},
         **settings.labels,

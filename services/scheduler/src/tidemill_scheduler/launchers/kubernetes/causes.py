@@ -19,6 +19,7 @@ DELETED: Final = frozenset({"JobDeleted", "PodDeleted"})
 """Somebody did that; it may have been us."""
 NODE_LOST: Final = "NodeLost"
 DEADLINE: Final = "DeadlineExceeded"
+SUSPENDED: Final = "Suspended"
 _CLOCKS: Final = timedelta(seconds=1)
 """What the clocks of a control plane may differ by, its times having whole seconds."""
 CANNOT_START: Final = frozenset({"StartError", "ContainerCannotRun"})
@@ -73,7 +74,8 @@ def disruption(pod: Object, job: Object | None, warnings: Sequence[Object]) -> C
     """Why the cluster takes a pod away; known before it ends."""
     if (found := _condition(pod, "DisruptionTarget")) is not None:
         return Cause(found.get("reason", "Disrupted"), found.get("message", ""))
-    return (None if job is None else job_cause(job) or _past_deadline(pod, job)) or _deadline_told(warnings)
+    of_job = None if job is None else job_cause(job) or _past_deadline(pod, job) or _suspension(pod, job)
+    return of_job or _deadline_told(warnings)
 
 
 def time_of(text: str | None) -> datetime | None:
@@ -90,6 +92,12 @@ def _past_deadline(pod: Object, job: Object) -> Cause | None:
     deleted = ends - timedelta(seconds=meta.get("deletionGracePeriodSeconds", 0))
     is_over = deleted - begun >= timedelta(seconds=limit) - _CLOCKS
     return Cause(DEADLINE, f"Job was active longer than its deadline of {limit} s") if is_over else None
+
+
+def _suspension(pod: Object, job: Object) -> Cause | None:
+    """Of a pod that goes: one that comes may be seen before its Job is seen to be admitted."""
+    is_suspended = "deletionTimestamp" in pod["metadata"] and job["spec"].get("suspend")
+    return Cause(SUSPENDED, "its queue took its room back") if is_suspended else None
 
 
 def _deadline_told(events: Sequence[Object]) -> Cause | None:

@@ -18,6 +18,7 @@ SERVICE_LABEL: Final = "tidemill.io/service"
 WORKER_LABEL: Final = "tidemill.io/worker"
 SPEC_ANNOTATION: Final = "tidemill.io/worker-spec"
 """What the scheduler booked, so that the next one can adopt the Worker from its Job alone."""
+QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 ADMIN: Final = "cluster_admin"
 _LABEL_LENGTH: Final = 63
 _OWNER_LENGTH: Final = 62
@@ -66,6 +67,16 @@ def is_queued(service: Service, settings: KubernetesSettings) -> bool:
     return settings.kueue and service.owner != ADMIN
 
 
+def local_queue_of(service: Service, settings: KubernetesSettings) -> str:
+    """The queue that its Jobs name."""
+    return settings.kueue_queue.format(service=service.name, owner=_object_name(service.owner))
+
+
+def cluster_queue_of(service: Service, settings: KubernetesSettings) -> str:
+    """The ClusterQueue that its own queue leads to."""
+    return settings.kueue_cluster_queue.format(service=service.name, owner=_object_name(service.owner))
+
+
 def label_value(text: str) -> str:
     """`text` as a label may have it: at most 63 of `[A-Za-z0-9._-]`, a letter or digit at both ends."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", text)[:_LABEL_LENGTH].strip("._-")
@@ -86,6 +97,11 @@ def _oscar_labels(service: Service) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
+def _object_name(owner: str) -> str:
+    """An owner as part of the name of an object."""
+    return re.sub(r"[^a-z0-9-]", "-", _formatted(owner).lower()).strip("-")
+
+
 def _formatted(owner: str) -> str:
     """What is before `@` where that is a hexadecimal uid, cut to what a label holds."""
     match = _UID.match(owner)
@@ -95,7 +111,7 @@ def _formatted(owner: str) -> str:
 def _queue_labels(service: Service, settings: KubernetesSettings) -> dict[str, str]:
     found = {}
     if is_queued(service, settings):
-        found["kueue.x-k8s.io/queue-name"] = settings.kueue_queue.format(service=service.name, owner=service.owner)
+        found[QUEUE_LABEL] = local_queue_of(service, settings)
     if settings.yunikorn:
         found["queue"] = f"root.oscar-queue.{service.name}"
     return found

@@ -27,6 +27,7 @@ from tidemill_scheduler.launchers.kubernetes.causes import DEADLINE, NODE_LOST
 from tidemill_scheduler.launchers.kubernetes.labels import WORKER, selector
 from tidemill_scheduler.launchers.kubernetes.nodes import Node, node_of, pool_of
 from tidemill_scheduler.launchers.kubernetes.prefetch import PULLER, Prefetching
+from tidemill_scheduler.launchers.kubernetes.queues import Queues
 from tidemill_scheduler.launchers.kubernetes.reflector import Change, ChangeType, Reflector, Selection
 from tidemill_scheduler.launchers.kubernetes.roster import Roster
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
@@ -103,6 +104,7 @@ class KubernetesLauncher:
             return
         api = self._api = await self._stack.enter_async_context(self._opening)
         self._secrets = BusSecrets(api, self._settings.namespace, self._credentials)
+        self._queues = Queues(api, self._settings)
         self._prefetching = Prefetching(api, self._settings)
         reflectors = {name: Reflector(api, *what) for name, what in self._followed().items()}
         for name, reflector in reflectors.items():
@@ -261,9 +263,11 @@ class KubernetesLauncher:
         await self._secrets.renew({running.spec.service for running in self._roster.workers()})
         for service in list(self._removed)[:_REMOVALS]:
             await self._secrets.remove(service)
+            await self._queues.remove(service)
             self._removed.discard(service)
             self._forgotten.add(service)
         await self._prefetching.tend(self._definitions)
+        await self._queues.tend(self._definitions)
 
     async def _ask_to_drain(self, spec: WorkerSpec) -> None:
         try:

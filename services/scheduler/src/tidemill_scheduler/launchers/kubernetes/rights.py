@@ -20,6 +20,7 @@ NAMESPACE_RULES: Final[Sequence[Rule]] = (
         "resources": ("daemonsets",),
         "verbs": ("create", "update", "delete", "list", "watch"),
     },
+    {"apiGroups": ("kueue.x-k8s.io",), "resources": ("localqueues",), "verbs": ("create", "delete")},
 )
 """In the namespace of the Workers."""
 CLUSTER_RULES: Final[Sequence[Rule]] = ({"apiGroups": ("",), "resources": ("nodes",), "verbs": ("list", "watch")},)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tidemill_common.contracts.contract import WorkerId
-from tidemill_scheduler.launchers.kubernetes.causes import DELETED
+from tidemill_scheduler.launchers.kubernetes.causes import DELETED, SUSPENDED
 from tidemill_scheduler.launchers.kubernetes.labels import spec_of
 from tidemill_scheduler.launchers.kubernetes.reflector import Change, ChangeType
 from tidemill_scheduler.launchers.kubernetes.remembering import (
@@ -266,15 +266,17 @@ class Roster:
             return self._settings.leftover_timeout
         if standing.user_ended is not None:
             return self._settings.ending_timeout
-        if standing.stage is not Stage.PENDING or standing.trouble is None or standing.trouble.reason == "Suspended":
+        if standing.stage is not Stage.PENDING or standing.trouble is None or standing.trouble.reason == SUSPENDED:
             return None
         if standing.is_waiting_for_room:
             return self._settings.unschedulable_timeout
         return self._settings.container_timeout
 
     def _worker_named(self, about: Object) -> WorkerId | None:
-        """Whose Job or pod this is; pods are named by their Job and a suffix."""
+        """Whose Job, pod or Workload (of Kueue) this is; the latter two are named by their Job and a suffix."""
         name = str(about.get("name", ""))
+        if about.get("kind") == "Workload":
+            name = name.removeprefix("job-")
         for worker in (WorkerId(name), WorkerId(name.rpartition("-")[0])):
             if worker in self._seen and worker not in self._ended:
                 return worker

@@ -112,6 +112,9 @@ class KubernetesSettings(Group):
     kueue: bool = False
     """Jobs of all but the admin begin suspended, in the queue `kueue_queue`."""
     kueue_queue: str = "oscar-lq-{service}"
+    """Its name; with `{service}` in it each Service has one that the launcher makes."""
+    kueue_cluster_queue: str = "oscar-cq-{owner}"
+    """What these lead to; the operator makes it, and says there how much an owner may take."""
     yunikorn: bool = False
     """Jobs name their YuniKorn queue and application."""
 

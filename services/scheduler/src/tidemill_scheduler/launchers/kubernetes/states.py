@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from tidemill_scheduler.launchers.kubernetes.causes import (
     CANNOT_START,
+    SUSPENDED,
     containers_of,
     disruption,
     event_trouble,
@@ -45,7 +46,7 @@ class Seen:
     job: Object | None = None
     pod: Object | None = None
     warnings: Sequence[Object] = ()
-    """Events of its Job and its pod that say what is wrong, oldest first, one of each reason."""
+    """Events of its Job, its pod and its queue's Workload that say what is wrong, oldest first, one of each reason."""
     node_lost: Cause | None = None
     """The node of its pod is gone, or does not answer."""
 
@@ -94,14 +95,15 @@ def standing_of(seen: Seen) -> Standing:
 def _without_pod(seen: Seen) -> Standing:
     assert seen.job is not None
     if seen.job["spec"].get("suspend"):
-        trouble: Cause | None = Cause("Suspended", "waits for its queue to admit it")
+        told = event_trouble(seen.warnings, kind="Workload")
+        trouble: Cause | None = Cause(SUSPENDED, told.message if told else "waits for its queue to admit it")
     else:
         trouble = event_trouble(seen.warnings, kind="Job")
     return Standing(
         stage=Stage.PENDING,
         since=_created(seen.job),
         trouble=trouble,
-        is_waiting_for_room=trouble is not None and trouble.reason != "Suspended",
+        is_waiting_for_room=trouble is not None and trouble.reason != SUSPENDED,
     )
 
 

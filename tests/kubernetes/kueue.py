@@ -1,0 +1,134 @@
+"""Kueue as a process of this machine, for a cluster that it reaches: queues that admit Jobs.
+
+Built by tests/testbed/kubernetes/kueue.sh. It wants certificates at fixed places, so it runs in a folder as its root;
+its web hooks are not registered. What it adds to the cluster is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests.kubernetes.addons import CACHE, create, free_port, process
+from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object
+
+GROUP: Final = "/apis/kueue.x-k8s.io/v1beta1"
+_CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_CERTIFICATES: Final = ("etc/kueue/metrics/certs", "tmp/k8s-webhook-server/serving-certs")
+
+
+@asynccontextmanager
+async def kueue(api: KubernetesApi, kubeconfig: Path, namespace: str, directory: Path) -> AsyncIterator[None]:
+    """Kueue with batch Jobs; what a namespace has of it is gone when this ends."""
+    root = _root(kubeconfig, directory / "kueue")
+    made: list[str] = []
+    command = ["chroot", str(root), "/kueue", "--config=/config.yaml"]
+    try:
+        await _define(api, made)
+        with process(command, directory / "kueue.log", {"KUBECONFIG": "/kubeconfig", "HOME": "/"}):
+            try:
+                yield
+            finally:
+                await _clear(api, namespace)  # its finalizers are its own to take away
+    finally:
+        for name in made:
+            await api.delete(f"{_CRDS}/{name}")
+
+
+async def apply_all(api: KubernetesApi, text: str) -> None:
+    """Objects without a namespace, as `kubectl apply` would make them."""
+    for item in yaml.safe_load_all(text):
+        plural = f"{item['kind'].lower()}s"
+        await api.apply(f"/apis/{item['apiVersion']}/{plural}/{item['metadata']['name']}", item, manager="test")
+
+
+def _root(kubeconfig: Path, root: Path) -> Path:
+    """All that it reads."""
+    binary = CACHE / "bin" / "kueue"
+    if not binary.is_file():
+        pytest.skip("kueue is not built: tests/testbed/kubernetes/kueue.sh .cache")
+    root.mkdir()
+    shutil.copy(binary, root / "kueue")
+    shutil.copy(kubeconfig, root / "kubeconfig")
+    (root / "config.yaml").write_text(yaml.safe_dump(_configuration()))
+    for place in _CERTIFICATES:
+        (root / place).mkdir(parents=True)
+        _certificate(root / place)
+    return root
+
+
+def _configuration() -> dict[str, Any]:
+    return {
+        "apiVersion": "config.kueue.x-k8s.io/v1beta1",
+        "kind": "Configuration",
+        "health": {"healthProbeBindAddress": f"127.0.0.1:{free_port()}"},
+        "metrics": {"bindAddress": "0"},
+        "webhook": {"host": "127.0.0.1", "port": free_port()},
+        "leaderElection": {"leaderElect": False},
+        "internalCertManagement": {"enable": False},
+        "integrations": {"frameworks": ["batch/job"]},
+        "featureGates": {"VisibilityOnDemand": False},
+    }
+
+
+def _certificate(place: Path) -> None:
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=kueue"]
+    files = ["-keyout", str(place / "tls.key"), "-out", str(place / "tls.crt")]
+    subprocess.run([*request, *files], check=True, capture_output=True, env={**os.environ})
+
+
+async def _define(api: KubernetesApi, made: list[str]) -> None:
+    """Its kinds; adds their names to `made`."""
+    known = {item["metadata"]["name"] for item in (await api.get(_CRDS))["items"]}
+    if "clusterqueues.kueue.x-k8s.io" in known:
+        pytest.skip("the cluster has a Kueue of its own")
+    for path in sorted((CACHE / "crds" / "kueue").glob("*.yaml")):
+        for item in yaml.safe_load_all(path.read_text()):
+            if item and await create(api, _CRDS, item):
+                made.append(item["metadata"]["name"])
+    for _ in range(100):  # the API serves a kind a moment after it was defined
+        found: list[Object] = (await api.get(_CRDS))["items"]
+        ours = [one for one in found if one["metadata"]["name"] in made]
+        if all(_is_served(one) for one in ours):
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"not served: {made}")
+
+
+def _is_served(definition: Object) -> bool:
+    conditions = (definition.get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+
+
+async def _clear(api: KubernetesApi, namespace: str) -> None:
+    """Jobs and their Workloads first, then queues; waits until Kueue has let go of them."""
+    workloads = f"{GROUP}/namespaces/{namespace}/workloads"
+    for path in (
+        f"/apis/batch/v1/namespaces/{namespace}/jobs",
+        workloads,
+        f"{GROUP}/namespaces/{namespace}/localqueues",
+    ):
+        for item in (await api.get(path))["items"]:
+            await api.delete(f"{path}/{item['metadata']['name']}", propagationPolicy="Background")
+    await _gone(api, workloads)
+    for path in (f"{GROUP}/clusterqueues", f"{GROUP}/resourceflavors"):
+        for item in (await api.get(path))["items"]:
+            await api.delete(f"{path}/{item['metadata']['name']}")
+        await _gone(api, path)
+
+
+async def _gone(api: KubernetesApi, path: str) -> None:
+    for _ in range(200):
+        if not (await api.get(path))["items"]:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"still there: {path}")
