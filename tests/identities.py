@@ -71,9 +71,9 @@ class Intruder:
     client: Client
     refused: list[str] = field(default_factory=list)
 
-    async def may_publish(self, subject: str, body: bytes = b"") -> bool:
+    async def may_publish(self, subject: str, body: bytes = b"", *, headers: dict[str, str] | None = None) -> bool:
         self.refused.clear()
-        await self.client.publish(subject, body)
+        await self.client.publish(subject, body, headers=headers)
         return await self._was_not_refused()
 
     async def may_subscribe(self, subject: str) -> bool:

@@ -13,6 +13,7 @@ from tidemill_common.contracts.contract import Contract
 from tidemill_common.contracts.event import EventReceived
 from tidemill_common.contracts.invocation import DeadLetter, Invocation, InvocationChanged, LogWritten
 from tidemill_common.contracts.poison import Poison
+from tidemill_common.contracts.retry import RetryAsked
 from tidemill_common.contracts.service import ServiceDefined
 
 SAMPLES: Final = Path(__file__).parent / "samples"
@@ -24,6 +25,7 @@ CONTRACTS: Final[dict[str, type[Contract]]] = {
     "log.v1.written": LogWritten,
     "deadletter.v1.aside": DeadLetter,
     "deadletter.v1.poison": Poison,
+    "retry.v1.asked": RetryAsked,
 }
 
 

@@ -7,12 +7,14 @@ from datetime import timedelta
 
 import pytest
 
-from tests.contract.bus.world import SERVICE, World, invocation, letter, next_of, nothing_comes, soon
+from tests.contract.bus.world import SERVICE, World, asked, invocation, letter, next_of, nothing_comes, settles, soon
+from tests.retries import storing_retries
 from tidemill_common.bus import Backlog
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.event import Lane
 from tidemill_common.contracts.invocation import SET_ASIDE, Reason
 from tidemill_common.contracts.poison import POISONED
+from tidemill_common.contracts.retry import RETRY_ASKED
 from tidemill_common.errors import InvalidInputError, LeaseLostError, ThrottledError
 
 SHORT = timedelta(seconds=1)
@@ -116,7 +118,7 @@ class WorkQueueContract:
         await world.bus.queue.submit(wanted)
         async with world.bus.queue.leases(SERVICE, slots=1) as leases:
             await (await next_of(leases)).retry(SHORT, "exit 1")
-            assert await world.bus.queue.backlog() == {SERVICE: Backlog(delayed=1)}
+            await settles(world, {SERVICE: Backlog(delayed=1)})
             await nothing_comes(world, leases)
             await world.pass_time(SHORT)
             again = await next_of(leases)
@@ -127,6 +129,52 @@ class WorkQueueContract:
             assert (third.attempt, third.failures, third.lost) == (3, 2, 0)
             await third.done()
         assert await world.bus.queue.backlog() == {}
+
+    async def test_an_attempt_that_is_planned_twice_is_queued_once(self, world: World) -> None:
+        wanted = invocation()
+        retry = asked(wanted, not_before=world.now() + SHORT)
+        assert await world.bus.queue.plan(retry)
+        assert not await world.bus.queue.plan(retry)
+        assert await world.bus.queue.backlog() == {SERVICE: Backlog(delayed=1)}
+        async with world.bus.queue.leases(SERVICE, slots=2) as leases:
+            await nothing_comes(world, leases)
+            await world.pass_time(SHORT)
+            lease = await next_of(leases)
+            assert (lease.invocation, lease.attempt, lease.failures, lease.lost) == (wanted, 3, 2, 0)
+            assert not await world.bus.queue.plan(retry)
+            await nothing_comes(world, leases)
+            await lease.done()
+
+    async def test_an_attempt_of_another_service_with_equal_ids_is_no_repeat(self, world: World) -> None:
+        wanted = invocation()
+        theirs = wanted.model_copy(update={"service": ServiceName("others")})
+        assert await world.bus.queue.plan(asked(wanted))
+        assert await world.bus.queue.plan(asked(theirs))
+
+    async def test_what_was_planned_for_a_time_that_has_passed_comes_at_once(self, world: World) -> None:
+        await world.bus.queue.plan(asked(invocation(), not_before=world.now() - SHORT))
+        assert await world.bus.queue.backlog() == {SERVICE: Backlog(batch=1)}
+
+    async def test_purge_drops_what_is_asked_for_as_well(self, world: World) -> None:
+        retry = asked(invocation(ServiceName("kept")))
+        async with world.unattended() as bus:
+            await bus.log.append(RETRY_ASKED, retry, key="kept")
+            await bus.log.append(RETRY_ASKED, asked(invocation()), key=SERVICE)
+            assert await bus.queue.backlog() == {"kept": Backlog(delayed=1), SERVICE: Backlog(delayed=1)}
+            assert await bus.queue.purge(SERVICE) == 1
+            assert await bus.queue.backlog() == {"kept": Backlog(delayed=1)}
+
+    async def test_what_is_asked_for_waits_for_who_stores_it(self, world: World) -> None:
+        async with world.unattended() as bus, bus.queue.leases(SERVICE, slots=1) as leases:
+            await bus.queue.submit(invocation())
+            await (await next_of(leases)).retry(timedelta(), "exit 1")
+            await nothing_comes(world, leases)
+            assert await bus.queue.backlog() == {SERVICE: Backlog(delayed=1)}
+            async with storing_retries(bus):
+                again = await next_of(leases)
+                assert (again.attempt, again.failures) == (2, 1)
+                await again.done()
+                await settles(world, {})
 
     async def test_a_submit_for_later_waits_for_its_time(self, world: World) -> None:
         wanted = invocation()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.contract.bus.log_suite import LiveAndStateContract, LogContract
 from tests.contract.bus.queue_suite import WorkQueueContract
 from tests.contract.bus.world import World, invocation
+from tests.retries import storing_retries
 from tidemill_common.bus.memory import ManualClock, MemoryServer
 from tidemill_common.bus.memory.work import Work
 from tidemill_common.bus.opening import open_bus
@@ -32,7 +34,8 @@ async def world() -> AsyncIterator[World]:
     async def inject(service: ServiceName, lane: Lane, body: bytes) -> None:
         server.work.add(Work(next(server.work.positions), service, lane, body))
 
-    async with server.connect(settings) as bus:
+    async with server.connect(settings) as bus, AsyncExitStack() as attendant:
+        await attendant.enter_async_context(storing_retries(bus))
         yield World(
             bus=bus,
             settings=settings,
@@ -41,6 +44,7 @@ async def world() -> AsyncIterator[World]:
             now=clock.now,
             quiet=0.001,
             inject=inject,
+            attendant=attendant,
         )
 
 
@@ -80,7 +84,11 @@ async def test_without_a_name_everybody_has_their_own() -> None:
 
 async def test_the_real_clock_ends_leases_and_delays() -> None:
     settings = BusSettings(url="memory://", lease=timedelta(milliseconds=5))
-    async with open_bus(settings, name="a") as bus, bus.queue.leases(ServiceName("s"), slots=2) as leases:
+    async with (
+        open_bus(settings, name="a") as bus,
+        storing_retries(bus),
+        bus.queue.leases(ServiceName("s"), slots=2) as leases,
+    ):
         await bus.queue.submit(invocation(ServiceName("s")))
         first = await anext(aiter(leases))
         second = await anext(aiter(leases))

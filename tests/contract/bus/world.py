@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from tidemill_common.bus import Bus, Lease, Leases
+from tidemill_common.bus import Backlog, Bus, Lease, Leases
 from tidemill_common.contracts.contract import EventId, ServiceName
 from tidemill_common.contracts.event import EventReceived, Lane
 from tidemill_common.contracts.invocation import DeadLetter, Invocation, Reason
+from tidemill_common.contracts.retry import RetryAsked
 from tidemill_common.settings import BusSettings
 
 T = TypeVar("T")
@@ -38,12 +39,20 @@ class World:
     """Seconds in which what should not come would have come."""
     inject: Callable[[ServiceName, Lane, bytes], Awaitable[None]]
     """Puts a body on a work queue as it is."""
+    attendant: AsyncExitStack
+    """Closed: nobody stores retries any more."""
 
     @asynccontextmanager
     async def other(self, **changes: Any) -> AsyncIterator[Bus]:
         """Another component's connection, perhaps with other settings."""
         async with self.reach(self.settings.model_copy(update=changes)) as bus:
             yield bus
+
+    @asynccontextmanager
+    async def unattended(self) -> AsyncIterator[Bus]:
+        """The bus while nobody stores retries."""
+        await self.attendant.aclose()
+        yield self.bus
 
     @property
     def lease(self) -> timedelta:
@@ -63,6 +72,19 @@ def invocation(service: ServiceName = SERVICE, *, lane: Lane = Lane.BATCH) -> In
     """A new Invocation."""
     made = Invocation.of(event(), service=service, owner="me", revision=1, trigger="direct", now=datetime.now(UTC))
     return made.model_copy(update={"lane": lane})
+
+
+def asked(of: Invocation, *, not_before: datetime | None = None) -> RetryAsked:
+    """The third Attempt of an Invocation."""
+    return RetryAsked(
+        service=of.service,
+        lane=of.lane,
+        invocation_id=of.id,
+        invocation=of.encode(),
+        attempt=3,
+        failures=2,
+        not_before=not_before,
+    )
 
 
 def letter(lease: Lease) -> DeadLetter:
@@ -90,6 +112,13 @@ async def next_of(items: Leases | AsyncIterator[T]) -> Any:
 async def takes(items: AsyncIterator[T], number: int) -> list[T]:
     """The next items."""
     return [await soon(anext(items)) for _ in range(number)]
+
+
+async def settles(world: World, backlog: Mapping[ServiceName, Backlog]) -> None:
+    """Fails when it never becomes the backlog: for a moment what is asked for is also stored."""
+    async with asyncio.timeout(PATIENCE):
+        while await world.bus.queue.backlog() != backlog:
+            await asyncio.sleep(0.001)
 
 
 async def nothing_comes(world: World, leases: Leases) -> None:

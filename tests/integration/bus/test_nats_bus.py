@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from tests.contract.bus.log_suite import LiveAndStateContract, LogContract
 from tests.contract.bus.queue_suite import WorkQueueContract
 from tests.contract.bus.world import World
+from tests.retries import storing_retries
 from tests.servers import nats_server
 from tidemill.platform.servers import NatsServer
 from tidemill_common.bus import Bus
@@ -53,15 +54,18 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         settings = BusSettings(url=running.server.url, lease=timedelta(seconds=1.2))
         async with open_bus(settings, name="test") as bus:
             await ensure_streams(bus)
-            yield World(
-                bus=bus,
-                settings=settings,
-                reach=_reach,
-                pass_time=_pass_time,
-                now=lambda: datetime.now(UTC),
-                quiet=0.25,
-                inject=partial(_inject, settings),
-            )
+            async with AsyncExitStack() as attendant:
+                await attendant.enter_async_context(storing_retries(bus))
+                yield World(
+                    bus=bus,
+                    settings=settings,
+                    reach=_reach,
+                    pass_time=_pass_time,
+                    now=lambda: datetime.now(UTC),
+                    quiet=0.25,
+                    inject=partial(_inject, settings),
+                    attendant=attendant,
+                )
 
 
 class TestNatsWorkQueue(WorkQueueContract):

@@ -8,21 +8,24 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import nats as nats_py
 import pytest
 
-from tests.contract.bus.world import SERVICE, event, invocation, next_of, soon, takes
+from tests.contract.bus.world import SERVICE, asked, event, invocation, letter, next_of, soon, takes
+from tests.retries import storing_retries
 from tests.servers import Running, nats_server
 from tidemill.platform.servers import NatsServer, free_port
-from tidemill_common.bus import Bus
+from tidemill_common.bus import Backlog, Bus
 from tidemill_common.bus.addresses import shard_of, work_stream
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.bus.streams import ensure_streams
 from tidemill_common.contracts.event import RECEIVED
+from tidemill_common.contracts.retry import RETRY_ASKED
 from tidemill_common.errors import AccessDeniedError, TransientError, UnavailableError, UnsupportedError
 from tidemill_common.settings import BusSettings
 
@@ -38,6 +41,8 @@ class Place:
     bus: Bus
     running: Running
     settings: BusSettings
+    attendant: contextlib.AsyncExitStack
+    """Closed: nobody stores retries any more."""
 
     async def crash(self) -> None:
         """kill -9 of the server, and start it again."""
@@ -53,13 +58,19 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         settings = BusSettings(url=running.server.url, lease=timedelta(seconds=2))
         async with open_bus(settings, name="test") as bus:
             await ensure_streams(bus)
-            yield Place(bus, running, settings)
+            async with contextlib.AsyncExitStack() as attendant:
+                await attendant.enter_async_context(storing_retries(bus))
+                yield Place(bus, running, settings, attendant)
+
+
+def holder(url: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A child process that holds a Lease."""
+    return _child("holder", url, SERVICE)
 
 
 @contextlib.contextmanager
-def holder(url: str) -> Iterator[subprocess.Popen[str]]:
-    """A child process that holds a Lease."""
-    command = [sys.executable, "-m", "tests.integration.bus.holder", url, SERVICE]
+def _child(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", f"tests.integration.bus.{module}", *arguments]
     with subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
     ) as child:
@@ -98,6 +109,102 @@ async def test_a_planned_retry_survives_a_crash_of_the_server(place: Place) -> N
         assert (again.invocation, again.attempt, again.failures) == (lease.invocation, 2, 1)
         await again.done()
     assert await place.bus.queue.backlog() == {}
+
+
+async def test_what_was_asked_for_survives_a_crash_of_the_server(place: Place) -> None:
+    """Nobody stores retries when it is asked for, nor when the server dies."""
+    await place.attendant.aclose()
+    await place.bus.queue.submit(invocation())
+    async with place.bus.queue.leases(SERVICE, slots=1) as leases:
+        await (await next_of(leases)).retry(timedelta(seconds=0.5), "exit 1")
+        await place.crash()
+        async with storing_retries(place.bus):
+            again = await next_of(leases)
+            assert (again.attempt, again.failures, again.lost) == (2, 1, 0)
+            await again.done()
+            await soon(until_empty(place.bus))
+
+
+async def test_who_stores_retries_may_be_killed_at_any_time(place: Place) -> None:
+    """Before it looked, while it stores, and between storing and saying so: each comes once."""
+    await place.attendant.aclose()
+    wanted = [invocation() for _ in range(300)]
+    for each in wanted:
+        retry = asked(each)
+        await place.bus.log.append(RETRY_ASKED, retry, key=SERVICE)
+    for stored in (1, 50):
+        with _child("retrier", place.settings.url) as child:
+            assert child.stdout is not None
+            for _ in range(stored):
+                await asyncio.to_thread(child.stdout.readline)
+            child.kill()
+            child.wait()
+    waiting = (await place.bus.queue.backlog())[SERVICE]
+    assert waiting.batch >= 51
+    assert waiting.delayed
+    came: list[str] = []
+    async with storing_retries(place.bus), place.bus.queue.leases(SERVICE, slots=8) as leases:
+        for _ in wanted:
+            lease = await next_of(leases)
+            assert (lease.attempt, lease.failures, lease.lost) == (3, 2, 0)
+            came.append(lease.invocation.id)
+            await lease.done()
+        await soon(until_empty(place.bus))
+    assert sorted(came) == sorted(each.id for each in wanted)
+
+
+async def test_a_retry_that_an_earlier_version_planned_runs(place: Place) -> None:
+    """Its Workers stored them by themselves."""
+    await place.attendant.aclose()
+    wanted, shard = invocation(), shard_of(SERVICE, place.settings.shards)
+    due = datetime.now(UTC) + timedelta(seconds=1)
+    headers = {
+        "Nats-Message-Id": f"{wanted.id}.2",
+        "Tidemill-Attempt": "2",
+        "Tidemill-Failures": "1",
+        "Nats-Schedule": f"@at {due.isoformat(timespec='milliseconds').replace('+00:00', 'Z')}",
+        "Nats-Schedule-Target": f"work.{shard}.{SERVICE}.batch",
+    }
+    client = await nats_py.connect(place.settings.url)
+    await client.jetstream().publish(f"later.{shard}.{SERVICE}.batch.{wanted.id}", wanted.encode(), headers=headers)
+    await client.close()
+    assert await place.bus.queue.backlog() == {SERVICE: Backlog(delayed=1)}
+    await place.crash()
+    async with place.bus.queue.leases(SERVICE, slots=1) as leases:
+        lease = await next_of(leases)
+        assert datetime.now(UTC) >= due
+        assert (lease.invocation, lease.attempt, lease.failures) == (wanted, 2, 1)
+        await lease.done()
+
+
+async def test_what_a_lease_stores_may_be_stored_again_and_nobody_can_guess_how(place: Place) -> None:
+    """By its message id: a doubtful outcome is tried again, and another Service cannot take the id before."""
+    await place.attendant.aclose()
+    ids = []
+    for _ in range(2):
+        for each in (wanted := (invocation(), invocation())):
+            await place.bus.queue.submit(each)
+        async with place.bus.queue.leases(SERVICE, slots=2) as leases:
+            await (await next_of(leases)).retry(timedelta(), "exit 1")
+            lease = await next_of(leases)
+            await lease.dead(letter(lease))
+        ids += [await message_id(place, stream) for stream in ("RETRIES", "DEAD")]
+        assert not [each for each in ids if any(known.id in each for known in wanted)]
+    assert len(set(ids)) == 4
+
+
+async def message_id(place: Place, stream: str) -> str:
+    """Of the newest message."""
+    client = await nats_py.connect(place.settings.url)
+    js = client.jetstream()
+    message = await js.get_msg(stream, (await js.stream_info(stream)).state.last_seq)
+    await client.close()
+    return str((message.headers or {})["Nats-Msg-Id"])
+
+
+async def until_empty(bus: Bus) -> None:
+    while await bus.queue.backlog():
+        await asyncio.sleep(0.02)
 
 
 async def test_nothing_acknowledged_is_lost_when_the_server_crashes_under_load(place: Place) -> None:

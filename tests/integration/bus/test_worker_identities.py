@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 
 from tests.identities import GuardedBus, Intruder, guarded_bus, intruding
-from tidemill_common.bus import Bus, Lease, Leases
+from tests.retries import storing_retries
+from tidemill.platform.keys import credentials_file
+from tidemill_common.bus import Backlog, Bus, Lease, Leases
 from tidemill_common.bus.addresses import shard_of
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.bus.streams import ensure_streams
 from tidemill_common.contracts.contract import EventId, InvocationId, ServiceName
-from tidemill_common.contracts.event import EventReceived
+from tidemill_common.contracts.event import EventReceived, Lane
 from tidemill_common.contracts.invocation import Change, Invocation, InvocationChanged, changed_subject
+from tidemill_common.contracts.poison import POISONED
+from tidemill_common.contracts.retry import RETRY_ASKED, RetryAsked
 from tidemill_common.errors import TidemillError
 from tidemill_common.settings import BusSettings
 
@@ -70,8 +74,7 @@ OF_THEIRS = (
     *(f"invocation.v1.{change}.{THEIRS}" for change in ("started", "retried", "succeeded", "failed", "dead")),
     f"log.v1.written.{THEIRS}.i1",
     f"deadletter.v1.aside.{THEIRS}",
-    f"work.{SHARD}.{THEIRS}.batch",
-    f"later.{SHARD}.{THEIRS}.batch.i1",
+    f"retry.v1.asked.{THEIRS}",
     f"live.worker.{THEIRS}.w1",
     f"$JS.API.CONSUMER.CREATE.WORK_{SHARD}.{THEIRS}-batch.work.{SHARD}.{THEIRS}.batch",
     f"$JS.API.CONSUMER.MSG.NEXT.WORK_{SHARD}.{THEIRS}-batch",
@@ -98,6 +101,10 @@ async def test_a_worker_cannot_say_what_is_another_services_to_say(
         f"invocation.v1.requested.{OURS}",
         f"service.v1.defined.{OURS}",
         "state.leader.scheduler",
+        f"work.{SHARD}.{OURS}.batch",
+        f"work.{SHARD}.{THEIRS}.batch",
+        f"later.{SHARD}.{OURS}.batch.i1",
+        f"later.{SHARD}.{THEIRS}.batch.i1",
         f"live.work.{OURS}",
         f"live.drain.{OURS}.w1",
         f"$JS.API.STREAM.PURGE.WORK_{SHARD}",
@@ -115,6 +122,11 @@ async def test_a_worker_cannot_say_what_is_another_services_to_say(
         f"$JS.API.CONSUMER.DELETE.WORK_{SHARD}.{OURS}-batch",
         "$JS.API.CONSUMER.CREATE.EVENTS.mine.event.>",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.bridge-routing",
+        "$JS.API.CONSUMER.CREATE.RETRIES.mine.retry.>",
+        f"$JS.API.CONSUMER.CREATE.RETRIES.mine.retry.v1.asked.{OURS}",
+        "$JS.API.CONSUMER.MSG.NEXT.RETRIES.bridge-retries",
+        "$JS.API.STREAM.PURGE.RETRIES",
+        "$JS.ACK.RETRIES.bridge-retries.1.1.1.1.0",
         "$SYS.REQ.SERVER.PING",
     ],
 )
@@ -136,6 +148,7 @@ async def test_a_worker_cannot_say_what_only_others_may(intruder: Intruder, subj
         f"invocation.v1.cancelled.{THEIRS}",
         f"work.{SHARD}.{THEIRS}.>",
         f"work.{SHARD}.{OURS}.>",
+        "retry.v1.asked.>",
         "$JS.EVENT.ADVISORY.>",
     ],
 )
@@ -189,25 +202,123 @@ async def test_a_worker_leases_only_its_own_work(server: GuardedBus, operator: B
     await operator.queue.purge(THEIRS)
 
 
-_BY_HEADERS = pytest.mark.xfail(
-    strict=True, reason="NATS checks subjects, not headers: who may store a retry can say where it goes (ADR 7)"
+SCHEDULE = {"Nats-Schedule": "@at 2100-01-01T00:00:00Z"}
+BY_HEADERS = (
+    {**SCHEDULE, "Nats-Schedule-Target": f"work.{SHARD}.{THEIRS}.batch"},
+    {
+        **SCHEDULE,
+        "Nats-Schedule-Target": f"work.{SHARD}.{OURS}.batch",
+        "Nats-Schedule-Source": f"work.{SHARD}.{THEIRS}.batch",
+    },
+    {"Nats-Rollup": "all"},
 )
+"""What made the server reach other Services, for whoever might store on a work queue: it looks at subjects alone."""
+LANE = f"work.{SHARD}.{OURS}.batch"
+PLAN = f"later.{SHARD}.{OURS}.batch.i1"
 
 
-@_BY_HEADERS
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Nats-Schedule-Target": f"work.{SHARD}.{THEIRS}.batch"},
-        {"Nats-Schedule-Target": f"work.{SHARD}.{OURS}.batch", "Nats-Schedule-Source": f"work.{SHARD}.{THEIRS}.batch"},
-        {"Nats-Rollup": "all"},
-    ],
-)
-async def test_a_retry_cannot_reach_another_services_queue(intruder: Intruder, headers: dict[str, str]) -> None:
-    headers = {"Nats-Schedule": "@at 2100-01-01T00:00:00Z", **headers} if "Nats-Rollup" not in headers else headers
-    subject = f"later.{SHARD}.{OURS}.batch.{len(headers)}"
-    answer = json.loads((await intruder.client.request(subject, b"", timeout=2, headers=headers)).data)
+@pytest.mark.parametrize("subject", [LANE, PLAN])
+@pytest.mark.parametrize("headers", BY_HEADERS)
+async def test_a_worker_cannot_store_on_a_work_queue_at_all(
+    intruder: Intruder, operator: Bus, subject: str, headers: dict[str, str]
+) -> None:
+    await operator.queue.submit(invocation("theirs", THEIRS))
+    waiting = await operator.queue.backlog()
+    assert not await intruder.may_publish(subject, headers=headers)
+    assert await operator.queue.backlog() == waiting
+
+
+@pytest.mark.parametrize("headers", [*BY_HEADERS, SCHEDULE, {"Nats-Rollup": "sub"}, {"Nats-TTL": "1s"}])
+async def test_headers_that_make_the_server_act_are_refused_where_retries_are_asked_for(
+    intruder: Intruder, operator: Bus, headers: dict[str, str]
+) -> None:
+    theirs = ask("theirs", THEIRS)
+    await operator.log.append(RETRY_ASKED, theirs, key=THEIRS)
+    waiting = await operator.queue.backlog()
+    assert waiting[THEIRS].delayed
+    subject = f"retry.v1.asked.{OURS}"
+    body = ask("ours", OURS).encode()
+    answer = json.loads((await intruder.client.request(subject, body, timeout=2, headers=headers)).data)
     assert "error" in answer
+    assert await operator.queue.backlog() == waiting
+    await operator.queue.purge(THEIRS)
+
+
+async def test_a_retry_that_a_worker_asks_for_comes_without_its_headers(
+    server: GuardedBus, intruder: Intruder, operator: Bus
+) -> None:
+    await operator.queue.purge(OURS)
+    headers = {
+        "Nats-Schedule-Target": f"work.{SHARD}.{THEIRS}.batch",
+        "Nats-Msg-Id": "theirs",
+        "Tidemill-Attempt": "9",
+        "X-Else": "x",
+    }
+    body = ask("asked", OURS).encode()
+    await intruder.client.request(f"retry.v1.asked.{OURS}", body, timeout=2, headers=headers)
+    async with server.component("bridge") as bridge, storing_retries(bridge):
+        await until_backlog(operator, OURS, Backlog(batch=1))
+    stored = await last_stored(server, LANE)
+    assert set(stored) == {"Nats-Msg-Id", "Tidemill-Attempt", "Tidemill-Failures"}
+    assert (stored["Nats-Msg-Id"], stored["Tidemill-Attempt"]) == (ask("asked", OURS).message_id(), "2")
+    await operator.queue.purge(OURS)
+
+
+async def test_an_ask_that_is_about_another_service_is_set_aside(
+    server: GuardedBus, intruder: Intruder, operator: Bus
+) -> None:
+    await operator.queue.purge(OURS)
+    before = await operator.queue.backlog()
+    mixed = ask("mixed", OURS).model_copy(update={"invocation": invocation("mixed", THEIRS).encode()})
+    for each in (ask("theirs", THEIRS), mixed):
+        await intruder.client.request(f"retry.v1.asked.{OURS}", each.encode(), timeout=2)
+    async with server.component("bridge") as bridge, storing_retries(bridge):
+        async with asyncio.timeout(10), operator.log.read(POISONED, key=OURS, follow=True) as records:
+            reasons = [(await anext(records)).body.message for _ in range(2)]
+        await until_backlog(operator, OURS, None)
+    assert all(THEIRS in reason for reason in reasons)
+    assert await operator.queue.backlog() == before
+
+
+async def test_an_intruder_cannot_keep_anothers_ask_from_being_stored(
+    server: GuardedBus, intruder: Intruder, operator: Bus
+) -> None:
+    """By its message id: all Services share the Stream, and the server looks for repeats in all of it."""
+    for service in (OURS, THEIRS):
+        await operator.queue.purge(service)
+    await operator.queue.submit(invocation("kept", THEIRS))
+    theirs = ask("kept", THEIRS)
+    for guess in (theirs.message_id(), "kept", "kept.2"):
+        await intruder.client.request(f"retry.v1.asked.{OURS}", b"{}", timeout=2, headers={"Nats-Msg-Id": guess})
+    false = theirs.model_copy(update={"service": OURS, "invocation": invocation("kept", OURS).encode()})
+    await intruder.client.request(f"retry.v1.asked.{OURS}", false.encode(), timeout=2)
+    async with (
+        server.component("bridge") as bridge,
+        storing_retries(bridge),
+        server.worker(THEIRS) as worker,
+        worker.queue.leases(THEIRS, slots=1) as leases,
+    ):
+        await until_backlog(operator, OURS, Backlog(batch=1))
+        await (await first(leases)).retry(timedelta(), "test")
+        again = await first(leases)
+        assert (again.invocation.id, again.attempt) == ("kept", 2)
+        await again.done()
+    await operator.queue.purge(OURS)
+
+
+async def test_the_scheduler_drops_a_removed_services_backlog_and_nothing_else(
+    server: GuardedBus, operator: Bus
+) -> None:
+    await operator.queue.purge(OURS)
+    await operator.queue.submit(invocation("left", OURS))
+    await operator.log.append(RETRY_ASKED, ask("left", OURS), key=OURS)
+    async with server.component("scheduler") as scheduler:
+        assert await scheduler.queue.purge(OURS) == 2
+    async with intruding(server, server.keys / credentials_file("scheduler")) as scheduling:
+        for stream in ("EVENTS", "LIFECYCLE", "LOGS", "DEAD", "DEFINITIONS", "STATE"):
+            assert not await scheduling.may_publish(f"$JS.API.STREAM.PURGE.{stream}")
+        for subject in (LANE, PLAN, f"retry.v1.asked.{OURS}", "event.v1.received.x"):
+            assert not await scheduling.may_publish(subject)
 
 
 async def test_an_attempt_outlives_the_identity_it_began_with(server: GuardedBus, operator: Bus) -> None:
@@ -264,6 +375,26 @@ async def first(leases: Leases) -> Lease:
     async for lease in leases:
         return lease
     raise AssertionError("no lease")
+
+
+def ask(identity: str, service: ServiceName) -> RetryAsked:
+    body = invocation(identity, service)
+    return RetryAsked(
+        service=service, lane=Lane.BATCH, invocation_id=body.id, invocation=body.encode(), attempt=2, failures=1
+    )
+
+
+async def last_stored(server: GuardedBus, subject: str) -> dict[str, str]:
+    """Headers of the newest message there."""
+    async with intruding(server, server.keys / credentials_file("operator")) as reader:
+        message = await reader.client.jetstream().get_last_msg(f"WORK_{SHARD}", subject)
+    return dict(message.headers or {})
+
+
+async def until_backlog(bus: Bus, service: ServiceName, wanted: Backlog | None) -> None:
+    async with asyncio.timeout(10):
+        while (await bus.queue.backlog()).get(service) != wanted:
+            await asyncio.sleep(0.02)
 
 
 def record(identity: str, change: Change) -> tuple[Any, InvocationChanged]:

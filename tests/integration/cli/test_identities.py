@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.identities import GuardedBus, guarded_bus
+from tests.retries import storing_retries
 from tidemill.platform.keys import credentials_file, make_keys
 from tidemill_common.bus import Bus, Lease
 from tidemill_common.bus.nats.identities import COMPONENTS
@@ -90,7 +91,7 @@ async def test_a_worker_can_do_all_of_its_work(server: GuardedBus, operator: Bus
     await operator.log.append(DEFINED, definition, key=BLUR)
     for identity in ("first", "second"):
         await operator.queue.submit(invocation(identity))
-    async with server.worker(BLUR) as worker:
+    async with server.worker(BLUR) as worker, server.component("bridge") as bridge, storing_retries(bridge):
         async with worker.log.read(DEFINED, key=BLUR) as definitions:
             assert [record.body.revision async for record in definitions] == [1]
         await leased(worker, "release")

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.retries import storing_retries
 from tests.servers import Running
 from tidemill.platform.servers import NatsServer, SeaweedServer
 from tidemill_common.bus import Bus
@@ -226,7 +227,8 @@ async def platform(nats: Running, seaweed: Running, directory: Path, **bus: Any)
         for bucket in ("data", "tidemill"):
             await buckets.create_bucket(bucket)
         try:
-            yield made
+            async with storing_retries(opened):
+                yield made
         finally:
             for worker in made.workers:
                 if worker.process.poll() is None:

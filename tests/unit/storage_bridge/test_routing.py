@@ -76,6 +76,7 @@ class RefusingQueue:
 
     def __init__(self, bus: Bus, *errors: Exception) -> None:
         self.leases, self.backlog, self.purge = bus.queue.leases, bus.queue.backlog, bus.queue.purge
+        self.plan = bus.queue.plan
         self._queue, self._errors = bus.queue, list(errors)
 
     async def submit(

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.retries import storing_retries
 from tests.unit.supervisor.builders import NAME, called_event, execution, invocation, place, service, stored_event
 from tidemill_common.bus import Bus, Lease, Leases
 from tidemill_common.bus.memory import open_memory
@@ -100,6 +101,7 @@ async def open_world(root: Path, **defaults: Any) -> AsyncIterator[World]:
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(guardian.close)
         bus = await stack.enter_async_context(open_memory(BusSettings(url="memory://")))
+        await stack.enter_async_context(storing_retries(bus))
         tools = Tools(
             bus_log=bus.log,
             reporter=Reporter(bus.log, bus.live),

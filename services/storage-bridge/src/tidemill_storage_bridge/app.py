@@ -23,6 +23,7 @@ from tidemill_storage_bridge.publishing import EventPublisher
 from tidemill_storage_bridge.reconcile_requests import ReconcileRequests, reconcile_on_schedule
 from tidemill_storage_bridge.reconciliation import Reconciler
 from tidemill_storage_bridge.recorded import recorded_ids
+from tidemill_storage_bridge.retrying import Retries
 from tidemill_storage_bridge.routing import Router, RoutingRules
 from tidemill_storage_bridge.serving import BridgeHttp, serving
 from tidemill_storage_bridge.settings import Role, Settings
@@ -157,6 +158,7 @@ def _roles(parts: Parts, sources: list[Source], stopping: asyncio.Event) -> dict
     if Role.ROUTING in settings.roles:
         rules = RoutingRules(system_bucket=settings.system_bucket, in_flight=settings.routing.in_flight)
         roles["routing"] = Router(bus, parts.definitions, rules).run(stopping)
+        roles["retries"] = Retries(bus).run(stopping)
     if Role.RECONCILIATION in settings.roles:
         roles["reconciliation"] = ReconcileRequests(bus.live, parts.reconciler).run(stopping)
         if settings.reconcile_every is not None:

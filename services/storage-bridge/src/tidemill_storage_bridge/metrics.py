@@ -22,6 +22,10 @@ UNMATCHED: Final = Counter("tidemill_bridge_events_unmatched_total", "Events tha
 REFUSED: Final = Counter("tidemill_bridge_events_refused_total", "Direct calls of Services that are not there")
 REDELIVERED: Final = Counter("tidemill_bridge_events_redelivered_total", "Events given back, to be routed later")
 INVOCATIONS: Final = Counter("tidemill_bridge_invocations_total", "Invocations that were queued")
+RETRIES: Final = Counter("tidemill_bridge_retries_total", "Attempts that Workers asked for and that were queued")
+RETRIES_REFUSED: Final = Counter(
+    "tidemill_bridge_retries_refused_total", "Asks for an Attempt that were set aside: a Worker says what it must not"
+)
 RECONCILED: Final = Counter(
     "tidemill_bridge_reconciled_objects_total", "Objects that a listing found and EVENTS missed"
 )

@@ -20,7 +20,7 @@ class Role(StrEnum):
     SOURCES = "sources"
     """Listen to storage: the filer's stream and HTTP notifications."""
     ROUTING = "routing"
-    """Turn Events into Invocations; any number of processes compete for the Events."""
+    """Turn Events into Invocations, and put retries on the queue; any number of processes compete for them."""
     RECONCILIATION = "reconciliation"
     """Answer `live.reconcile`, and reconcile on schedule."""
 

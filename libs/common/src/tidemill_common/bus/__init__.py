@@ -16,6 +16,7 @@ from typing import Generic, NewType, Protocol, TypeVar
 from tidemill_common.contracts.contract import Contract, ServiceName, Subject
 from tidemill_common.contracts.event import Lane
 from tidemill_common.contracts.invocation import DeadLetter, Invocation
+from tidemill_common.contracts.retry import RetryAsked
 
 __all__ = [
     "Backlog",
@@ -78,7 +79,10 @@ class Delivery(Protocol[M_co]):
 
 
 class Log(Protocol):
-    """Durable ordered logs: EVENTS, LIFECYCLE, DEFINITIONS, LOGS, DEAD (see `bus.streams`)."""
+    """Durable ordered logs: EVENTS, LIFECYCLE, DEFINITIONS, LOGS, DEAD (see `bus.streams`).
+
+    RETRIES is for `consume` alone: a record is gone when it is acknowledged.
+    """
 
     async def append(self, subject: Subject[M], body: M, *, key: str, message_id: str | None = None) -> Position | None:
         """Store one record and wait until the bus has acknowledged it.
@@ -116,12 +120,20 @@ class Log(Protocol):
         ...
 
     def consume(
-        self, subject: Subject[M], *, consumer: str, in_flight: int = 256
+        self,
+        subject: Subject[M],
+        *,
+        consumer: str,
+        in_flight: int = 256,
+        answer_within: timedelta = timedelta(seconds=30),
     ) -> AbstractAsyncContextManager[AsyncIterator[Delivery[M]]]:
         """Competing consumers: each record goes to one of those that named the same durable `consumer`.
 
-        What is not answered within the consumer's acknowledgement time (30 s) is delivered again.
-        Begins at the oldest record that is kept.
+        What is not answered in time is delivered again. Begins at the oldest record that is kept.
+
+        Args:
+            in_flight: At most so many unanswered here.
+            answer_within: The consumer's acknowledgement time, the same for all that name it.
         """
         ...
 
@@ -149,7 +161,7 @@ class Backlog:
     interactive: int = 0
     batch: int = 0
     delayed: int = 0
-    """Retries whose time has not come."""
+    """Retries whose time has not come, or that are asked for and not stored yet."""
 
     @property
     def ready(self) -> int:
@@ -195,7 +207,9 @@ class Lease(Protocol):
         ...
 
     async def retry(self, delay: timedelta, reason: str) -> None:
-        """Plan the next Attempt; survives a restart of the bus. Stored before this one is answered.
+        """Ask for the next Attempt, on RETRIES; survives a restart of the bus. Stored before this one is answered.
+
+        The next Attempt comes when a component has passed the ask to `WorkQueue.plan`; until then it waits.
 
         Raises:
             LeaseLostError: `deadline` has passed: another Attempt is under way.
@@ -247,6 +261,19 @@ class WorkQueue(Protocol):
 
         Raises:
             ThrottledError: The queue is full.
+            UnavailableError, OutcomeUnknownError: Not (certainly) stored: repeat.
+        """
+        ...
+
+    async def plan(self, retry: RetryAsked) -> bool:
+        """Queue the Attempt that a Lease asked for; never refused for being full. Nothing but the ask's fields is used.
+
+        Whoever calls it has checked that the ask is about a Service and an Invocation that its sender may ask for.
+
+        Returns:
+            False: it was queued already (known within the window).
+
+        Raises:
             UnavailableError, OutcomeUnknownError: Not (certainly) stored: repeat.
         """
         ...

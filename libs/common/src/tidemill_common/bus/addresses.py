@@ -14,6 +14,7 @@ DEFINITIONS: Final = "DEFINITIONS"
 LOGS: Final = "LOGS"
 DEAD: Final = "DEAD"
 STATE: Final = "STATE"
+RETRIES: Final = "RETRIES"
 
 _STREAM_OF: Final = {
     "event": EVENTS,
@@ -21,6 +22,7 @@ _STREAM_OF: Final = {
     "service": DEFINITIONS,
     "log": LOGS,
     "deadletter": DEAD,
+    "retry": RETRIES,
 }
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from tidemill_common.bus import Bus, StreamAction, StreamChange
-from tidemill_common.bus.addresses import DEAD, DEFINITIONS, EVENTS, LIFECYCLE, LOGS, STATE, work_stream
+from tidemill_common.bus.addresses import DEAD, DEFINITIONS, EVENTS, LIFECYCLE, LOGS, RETRIES, STATE, work_stream
 from tidemill_common.errors import UnsupportedError
 from tidemill_common.settings import BusSettings
 
@@ -40,6 +40,8 @@ class StreamSpec:
     def config(self) -> dict[str, object]:
         """The fields we set, in JetStream's words."""
         window = min(self.duplicate_window, self.max_age) if self.max_age else self.duplicate_window
+        # a server turns rollup on wherever there are schedules; elsewhere it would let a writer empty the Stream
+        rollup = {} if self.schedules else {"allow_rollup_hdrs": False}
         return {
             "name": self.name,
             "subjects": list(self.subjects),
@@ -53,6 +55,7 @@ class StreamSpec:
             "duplicate_window": _nanoseconds(window),
             "num_replicas": self.replicas,
             "allow_msg_schedules": self.schedules,
+            **rollup,
         }
 
 
@@ -74,6 +77,7 @@ def stream_table(settings: BusSettings) -> tuple[StreamSpec, ...]:
             replicas=replicas,
         ),
         *(_work_queue(settings, shard) for shard in range(settings.shards)),
+        StreamSpec(name=RETRIES, subjects=("retry.>",), work_queue=True, duplicate_window=window, replicas=replicas),
         StreamSpec(
             name=LIFECYCLE,
             subjects=("invocation.>",),

@@ -10,6 +10,7 @@ from tidemill_common.contracts.contract import Contract, Subject
 from tidemill_common.contracts.event import RECEIVED
 from tidemill_common.contracts.invocation import LOG_WRITTEN, SET_ASIDE, Change, Invocation, changed_subject
 from tidemill_common.contracts.poison import POISONED
+from tidemill_common.contracts.retry import RETRY_ASKED
 from tidemill_common.contracts.service import DEFINED
 
 _STREAMS: Final[dict[str, tuple[Subject[Any], ...]]] = {
@@ -18,6 +19,7 @@ _STREAMS: Final[dict[str, tuple[Subject[Any], ...]]] = {
     "DEFINITIONS": (DEFINED,),
     "LOGS": (LOG_WRITTEN,),
     "DEAD": (SET_ASIDE, POISONED),
+    "RETRIES": (RETRY_ASKED,),
 }
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Self
 
+from tidemill_common.bus.addresses import address
 from tidemill_common.bus.memory.clock import Clock
 from tidemill_common.bus.memory.work import Work, WorkStore
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.invocation import SET_ASIDE, DeadLetter, Invocation
 from tidemill_common.contracts.poison import POISONED, Poison
+from tidemill_common.contracts.retry import RETRY_ASKED, RetryAsked
 from tidemill_common.errors import InvalidMessageError, LeaseLostError
 from tidemill_common.settings import BusSettings
 
@@ -112,27 +114,27 @@ class MemoryLease:
         self._free_slot()
 
     async def retry(self, delay: timedelta, reason: str) -> None:
-        """Store the next Attempt, then end this one."""
+        """Store the ask for the next Attempt, then end this one."""
         try:
             if self._is_over:
                 raise LeaseLostError(f"retry {self.invocation.id} after {reason}: the lease ended at {self.deadline}")
-            self._plan_next(delay)
+            self._ask_for_next(delay)
             self._store.end(self._work)
         finally:
             self._free_slot()
 
-    def _plan_next(self, delay: timedelta) -> None:
-        message_id = f"{self.invocation.id}.{self.attempt + 1}"
-        if self._store.seen.is_repeat(message_id, self._settings.duplicate_window):
-            return
-        self._store.seen.remember(message_id)
-        self._store.add(self._next(), self._clock.now() + delay if delay > timedelta() else None)
-
-    def _next(self) -> Work:
+    def _ask_for_next(self, delay: timedelta) -> None:
         work = self._work
-        return type(work)(
-            next(self._store.positions), work.service, work.lane, work.body, self.attempt + 1, self.failures + 1
+        retry = RetryAsked(
+            service=work.service,
+            lane=work.lane,
+            invocation_id=self.invocation.id,
+            invocation=work.body,
+            attempt=self.attempt + 1,
+            failures=self.failures + 1,
+            not_before=self._clock.now() + delay if delay > timedelta() else None,
         )
+        self._store.asked.append(address(RETRY_ASKED, work.service), retry.encode(), None)
 
     async def dead(self, letter: DeadLetter) -> None:
         """Store the dead letter, then end this Lease."""

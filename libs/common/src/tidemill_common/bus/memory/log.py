@@ -6,7 +6,7 @@ import heapq
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -20,8 +20,6 @@ from tidemill_common.errors import InvalidMessageError, NotFoundError
 log = structlog.get_logger()
 
 M = TypeVar("M", bound=Contract)
-
-ACK_WAIT: Final = timedelta(seconds=30)
 
 
 class MemoryLog:
@@ -67,11 +65,16 @@ class MemoryLog:
             await records.aclose()
 
     def consume(
-        self, subject: Subject[M], *, consumer: str, in_flight: int = 256
+        self,
+        subject: Subject[M],
+        *,
+        consumer: str,
+        in_flight: int = 256,
+        answer_within: timedelta = timedelta(seconds=30),
     ) -> AbstractAsyncContextManager[AsyncIterator[Delivery[M]]]:
         """Competing consumers; see `Log.consume`."""
         shared = self._consumers.setdefault(
-            consumer, MemoryConsumer(self._stream(subject), subject.wildcard, self._clock)
+            consumer, MemoryConsumer(self._stream(subject), subject.wildcard, self._clock, answer_within)
         )
         return _consuming(shared, subject.contract, in_flight)
 
@@ -126,7 +129,8 @@ async def _records(
 class MemoryConsumer:
     """The cursor that competing consumers share."""
 
-    def __init__(self, stream: MemoryStream, pattern: str, clock: Clock) -> None:
+    def __init__(self, stream: MemoryStream, pattern: str, clock: Clock, answer_within: timedelta) -> None:
+        self._answer_within = answer_within
         self.changed = stream.changed
         self._stream = stream
         self._pattern = pattern
@@ -148,7 +152,7 @@ class MemoryConsumer:
             self._cursor = kept.position
         number = self._numbers.get(kept.position, 0) + 1
         self._numbers[kept.position] = number
-        self.again(kept.position, number, ACK_WAIT)
+        self.again(kept.position, number, self._answer_within)
         return kept, number
 
     def again(self, position: int, number: int, delay: timedelta) -> None:
@@ -164,6 +168,8 @@ class MemoryConsumer:
     def ack(self, position: int) -> None:
         """It is handled."""
         self._numbers.pop(position, None)
+        if self._stream.spec.work_queue:
+            self._stream.remove(position)
 
 
 class _MemoryDelivery(Delivery[M]):

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from tidemill_common.bus import WORK_AVAILABLE, Backlog, Leases
-from tidemill_common.bus.addresses import service_token
+from tidemill_common.bus.addresses import address, service_token
 from tidemill_common.bus.backlogs import backlogs
 from tidemill_common.bus.memory.leases import MemoryLeases
 from tidemill_common.bus.memory.live import MemoryLive
@@ -18,6 +18,7 @@ from tidemill_common.bus.wakes import Wakes
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.event import Lane
 from tidemill_common.contracts.invocation import Invocation
+from tidemill_common.contracts.retry import RETRY_ASKED, RetryAsked
 from tidemill_common.errors import ThrottledError
 from tidemill_common.settings import BusSettings
 
@@ -46,6 +47,17 @@ class MemoryWorkQueue:
         store.add(work, not_before)
         return True
 
+    async def plan(self, retry: RetryAsked) -> bool:
+        """Queue the Attempt that a Lease asked for; see `WorkQueue.plan`."""
+        service, store = service_token(retry.service), self._store
+        if store.seen.is_repeat(retry.message_id(), self._settings.duplicate_window):
+            return False
+        store.seen.remember(retry.message_id())
+        work = Work(next(store.positions), retry.service, retry.lane, retry.invocation, retry.attempt, retry.failures)
+        store.add(work, retry.not_before)
+        self._wakes.wake(service)
+        return True
+
     async def _wake(self, service: str) -> None:
         await self._live.publish(WORK_AVAILABLE.format(service=service), b"")
 
@@ -63,6 +75,7 @@ class MemoryWorkQueue:
         subjects = Counter(
             f"{'later' if work.delayed else 'work'}.0.{work.service}.{work.lane}" for work in self._store.all.values()
         )
+        subjects.update(self._store.asked.subjects())
         return backlogs(subjects.items())
 
     async def purge(self, service: ServiceName) -> int:
@@ -70,7 +83,7 @@ class MemoryWorkQueue:
         dropped = [work for work in self._store.all.values() if work.service == service]
         for work in dropped:
             self._store.end(work)
-        return len(dropped)
+        return len(dropped) + self._store.asked.purge(address(RETRY_ASKED, service))
 
     async def close(self) -> None:
         """Send the last wake-ups."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tidemill_common.bus import Bus, Capability
-from tidemill_common.bus.addresses import DEAD, STATE
+from tidemill_common.bus.addresses import DEAD, RETRIES, STATE
 from tidemill_common.bus.memory.clock import Clock, LoopClock
 from tidemill_common.bus.memory.live import MemoryLive
 from tidemill_common.bus.memory.log import MemoryConsumer, MemoryLog
@@ -31,7 +31,7 @@ class MemoryServer:
         self.consumers: dict[str, MemoryConsumer] = {}
         self.live = MemoryLive()
         self.registers = MemoryRegisters(self.clock)
-        self.work = WorkStore(self.clock, self.streams[DEAD])
+        self.work = WorkStore(self.clock, self.streams[DEAD], self.streams[RETRIES])
 
     @asynccontextmanager
     async def connect(self, settings: BusSettings) -> AsyncIterator[Bus]:
@@ -60,7 +60,7 @@ class MemoryServer:
 
 def _other(spec: StreamSpec) -> bool:
     """Whether it is kept elsewhere than in a MemoryStream."""
-    return spec.work_queue or spec.name == STATE
+    return spec.schedules or spec.name == STATE
 
 
 @dataclass(slots=True)

@@ -138,6 +138,15 @@ class MemoryStream:
         older = [kept.position for kept in self._kept.values() if kept.time < time]
         return older[-1] if older else 0
 
+    def subjects(self) -> list[str]:
+        """The subject of each record."""
+        self._expire()
+        return [kept.subject for kept in self._kept.values()]
+
+    def purge(self, subject: str) -> int:
+        """Forget the records of one subject; how many there were."""
+        return sum(self.remove(kept.position) for kept in list(self._kept.values()) if kept.subject == subject)
+
     @property
     def oldest(self) -> int:
         """Position of the oldest record kept; newest + 1 when there is none."""

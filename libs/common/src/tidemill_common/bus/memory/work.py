@@ -44,8 +44,10 @@ class Work:
 class WorkStore:
     """Everything that is queued, leased or planned."""
 
-    def __init__(self, clock: Clock, dead: MemoryStream) -> None:
+    def __init__(self, clock: Clock, dead: MemoryStream, asked: MemoryStream) -> None:
         self.clock = clock
+        self.asked = asked
+        """RETRIES."""
         self.changed = Signal()
         self.seen = DuplicateWindow(clock)
         self.all: dict[int, Work] = {}

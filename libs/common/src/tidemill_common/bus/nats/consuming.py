@@ -23,16 +23,22 @@ log = structlog.get_logger()
 
 M = TypeVar("M", bound=Contract)
 
-_ACK_WAIT: Final = 30_000_000_000
 _PAUSE: Final = 0.25
 
 
 @asynccontextmanager
 async def consuming(
-    wire: Wire, contract: type[M], *, stream: str, name: str, filter_subject: str, in_flight: int
+    wire: Wire,
+    contract: type[M],
+    *,
+    stream: str,
+    name: str,
+    filter_subject: str,
+    in_flight: int,
+    answer_within: timedelta,
 ) -> AsyncIterator[AsyncIterator[Delivery[M]]]:
     """Deliveries of one durable Consumer, at most `in_flight` of them unanswered here."""
-    consumer = _Consumer(wire, contract, stream, name, filter_subject, in_flight)
+    consumer = _Consumer(wire, contract, stream, name, filter_subject, in_flight, answer_within)
     deliveries = consumer.deliveries()
     try:
         await consumer.create()
@@ -64,7 +70,14 @@ class _NatsDelivery(Generic[M]):
 
 class _Consumer(Generic[M]):
     def __init__(
-        self, wire: Wire, contract: type[M], stream: str, name: str, filter_subject: str, in_flight: int
+        self,
+        wire: Wire,
+        contract: type[M],
+        stream: str,
+        name: str,
+        filter_subject: str,
+        in_flight: int,
+        answer_within: timedelta,
     ) -> None:
         self._wire = wire
         self._contract = contract
@@ -72,6 +85,7 @@ class _Consumer(Generic[M]):
         self._name = name
         self._filter = filter_subject
         self._limit = in_flight
+        self._answer_within = answer_within
         self._unanswered = 0
         self._buffer: deque[Message] = deque()
         self._woken = asyncio.Event()
@@ -88,7 +102,7 @@ class _Consumer(Generic[M]):
             self._filter,
             durable_name=self._name,
             ack_policy="explicit",
-            ack_wait=_ACK_WAIT,
+            ack_wait=self._answer_within // timedelta(microseconds=1) * 1000,
             max_deliver=-1,
             max_ack_pending=-1,
             deliver_policy="all",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tidemill_common.bus.addresses import DEFINITIONS, LIFECYCLE
+from tidemill_common.bus.addresses import DEAD, DEFINITIONS, EVENTS, LIFECYCLE, LOGS, STATE
 from tidemill_common.contracts.event import Lane
 
 OPERATOR: Final = "operator"
@@ -31,6 +31,8 @@ _SHARD: Final = "{{tag(shard)}}"
 
 _API: Final = "$JS.API"
 _MANAGEMENT: Final = tuple(f"{_API}.STREAM.{action}.*" for action in ("CREATE", "UPDATE", "DELETE", "RESTORE"))
+_LOGS: Final = (EVENTS, LIFECYCLE, LOGS, DEAD, DEFINITIONS, STATE)
+"""Streams that nobody empties."""
 _WORKERS_RECORDS: Final = ("started", "retried", "succeeded", "failed", "dead")
 
 
@@ -60,14 +62,17 @@ def permissions(identity: str) -> Permissions:
             return Permissions()
         case "scheduler":
             inbox = f"{inbox_prefix(identity)}.>"
-            return Permissions(publish=(inbox, *_scheduler_subjects()), subscribe=(inbox, "live.>"))
+            kept = tuple(f"{_API}.STREAM.PURGE.{stream}" for stream in _LOGS)
+            publish = (inbox, *_scheduler_subjects())
+            return Permissions(publish=publish, publish_denied=kept, subscribe=(inbox, "live.>"))
     return Permissions(publish_denied=_MANAGEMENT)
 
 
 def _scheduler_subjects() -> tuple[str, ...]:
     info = f"{_API}.STREAM.INFO.*"
     lost = "invocation.v1.retried.*"  # told of Invocations whose Worker cannot tell any more
-    return (info, f"{_API}.STREAM.MSG.GET.STATE", "state.>", "live.>", lost, *_reading(DEFINITIONS, ">"))
+    purge = f"{_API}.STREAM.PURGE.*"  # drops the backlog of a Service that was removed; see what is denied
+    return (info, purge, f"{_API}.STREAM.MSG.GET.STATE", "state.>", "live.>", lost, *_reading(DEFINITIONS, ">"))
 
 
 def worker_permissions() -> Permissions:
@@ -81,8 +86,7 @@ def worker_permissions() -> Permissions:
         *(f"invocation.v1.{change}.{_SERVICE}" for change in _WORKERS_RECORDS),
         f"log.v1.written.{_SERVICE}.>",
         f"deadletter.v1.aside.{_SERVICE}",
-        *(f"work.{_SHARD}.{_SERVICE}.{lane}" for lane in Lane),
-        f"later.{_SHARD}.{_SERVICE}.>",
+        f"retry.v1.asked.{_SERVICE}",
         f"live.worker.{_SERVICE}.>",
         "live.reply.*.*",
         *_reading(LIFECYCLE, f"invocation.v1.cancelled.{_SERVICE}"),

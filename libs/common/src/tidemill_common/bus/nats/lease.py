@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import structlog
 
@@ -11,15 +12,23 @@ from tidemill_common.bus.addresses import address
 from tidemill_common.bus.nats.acking import Acknowledgements
 from tidemill_common.bus.nats.faults import NobodyListensError
 from tidemill_common.bus.nats.frames import Message
-from tidemill_common.bus.nats.messages import MESSAGE_ID, attempt_headers, counted, schedule_headers
+from tidemill_common.bus.nats.messages import MESSAGE_ID, counted
 from tidemill_common.bus.nats.pulling import origin_of
 from tidemill_common.bus.nats.wire import Wire
-from tidemill_common.contracts.contract import subject_token
+from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.event import Lane
 from tidemill_common.contracts.invocation import SET_ASIDE, DeadLetter, Invocation
+from tidemill_common.contracts.retry import RETRY_ASKED, RetryAsked
 from tidemill_common.errors import AccessDeniedError, LeaseLostError, NotFoundError, TransientError
 
 log = structlog.get_logger()
+
+
+def _unguessable_id() -> str:
+    """A message id, so that storing may be repeated. All Services share the Stream, and the server looks for repeats in
+    all of it: whoever could guess an id could keep the message of another Service from being stored.
+    """
+    return uuid4().hex
 
 
 class NatsLease:
@@ -81,7 +90,7 @@ class NatsLease:
             log.info("finished Invocation left on the queue", invocation_id=self.invocation.id)
 
     async def retry(self, delay: timedelta, reason: str) -> None:
-        """Store the next Attempt, then end this one.
+        """Store the ask for the next Attempt, then end this one.
 
         Raises:
             LeaseLostError: The Lease has ended, and another Attempt is under way.
@@ -89,24 +98,29 @@ class NatsLease:
         try:
             if self._is_over:
                 raise LeaseLostError(f"retry {self.invocation.id} after {reason}: the lease ended at {self.deadline}")
-            await self._plan_next(delay)
+            await self._ask_for_next(delay)
             await self._acknowledge()
         finally:
             self._free_slot()
 
-    async def _plan_next(self, delay: timedelta) -> None:
-        target = subject = self._message.subject
-        headers = attempt_headers(self.invocation.id, attempt=self.attempt + 1, failures=self.failures + 1)
-        if delay > timedelta():
-            headers |= schedule_headers(datetime.now(UTC) + delay, target)
-            subject = f"later{target.removeprefix('work')}.{subject_token(self.invocation.id)}"
-        await self._wire.store(subject, self._message.data, headers)
+    async def _ask_for_next(self, delay: timedelta) -> None:
+        service = ServiceName(self._message.subject.split(".")[2])
+        retry = RetryAsked(
+            service=service,
+            lane=self.lane,
+            invocation_id=self.invocation.id,
+            invocation=self._message.data,
+            attempt=self.attempt + 1,
+            failures=self.failures + 1,
+            not_before=datetime.now(UTC) + delay if delay > timedelta() else None,
+        )
+        await self._wire.store(address(RETRY_ASKED, service), retry.encode(), {MESSAGE_ID: _unguessable_id()})
 
     async def dead(self, letter: DeadLetter) -> None:
         """Store the dead letter, then end this Lease."""
-        headers = {MESSAGE_ID: f"{self.invocation.id}.dead.{self.attempt}"}
+        subject = address(SET_ASIDE, self.invocation.service)
         try:
-            await self._wire.store(address(SET_ASIDE, self.invocation.service), letter.encode(), headers)
+            await self._wire.store(subject, letter.encode(), {MESSAGE_ID: _unguessable_id()})
             await self._acknowledge()
         finally:
             self._free_slot()

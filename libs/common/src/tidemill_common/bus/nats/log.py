@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from tidemill_common.bus import Delivery, Position, Record
@@ -47,7 +47,12 @@ class NatsLog:
         return reading(self._wire, subject.contract, wanted)
 
     def consume(
-        self, subject: Subject[M], *, consumer: str, in_flight: int = 256
+        self,
+        subject: Subject[M],
+        *,
+        consumer: str,
+        in_flight: int = 256,
+        answer_within: timedelta = timedelta(seconds=30),
     ) -> AbstractAsyncContextManager[AsyncIterator[Delivery[M]]]:
         """Competing consumers; see `Log.consume`."""
         return consuming(
@@ -57,6 +62,7 @@ class NatsLog:
             name=consumer,
             filter_subject=subject.wildcard,
             in_flight=in_flight,
+            answer_within=answer_within,
         )
 
     async def end(self, subject: Subject[M]) -> tuple[Position, Position]:

@@ -6,22 +6,25 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tidemill_common.bus.nats.frames import Message
+from tidemill_common.contracts.retry import RetryAsked
 
 ATTEMPT: Final = "Tidemill-Attempt"
 FAILURES: Final = "Tidemill-Failures"
 _OURS: Final = b"Tidemill-"
-MESSAGE_ID: Final = "Nats-Message-Id"
+MESSAGE_ID: Final = "Nats-Msg-Id"
+_FARTHEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+"""A server counts nanoseconds in 64 bits, which end in 2262."""
 
 
 def schedule_headers(when: datetime, target: str) -> dict[str, str]:
     """Ask the server to publish the message again on `target`, not before `when`."""
-    at = when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = min(when, _FARTHEST).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {"Nats-Schedule": f"@at {at}", "Nats-Schedule-Target": target}
 
 
-def attempt_headers(invocation: str, *, attempt: int, failures: int) -> dict[str, str]:
+def attempt_headers(retry: RetryAsked) -> dict[str, str]:
     """Of the message that carries the next Attempt; storing it twice stores one."""
-    return {MESSAGE_ID: f"{invocation}.{attempt}", ATTEMPT: str(attempt), FAILURES: str(failures)}
+    return {MESSAGE_ID: retry.message_id(), ATTEMPT: str(retry.attempt), FAILURES: str(retry.failures)}
 
 
 def counted(message: Message) -> tuple[int, int]:

@@ -6,21 +6,39 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidemill_common.bus import WORK_AVAILABLE, Backlog, Leases
-from tidemill_common.bus.addresses import later_subject, service_token, shard_of, work_stream, work_subject
+from tidemill_common.bus.addresses import (
+    RETRIES,
+    address,
+    later_subject,
+    service_token,
+    shard_of,
+    work_stream,
+    work_subject,
+)
 from tidemill_common.bus.backlogs import backlogs
 from tidemill_common.bus.nats.capacity import Capacity
 from tidemill_common.bus.nats.leases import leasing
-from tidemill_common.bus.nats.messages import schedule_headers
+from tidemill_common.bus.nats.messages import MESSAGE_ID, attempt_headers, schedule_headers
 from tidemill_common.bus.nats.wire import Wire
 from tidemill_common.bus.wakes import Wakes
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.event import Lane
 from tidemill_common.contracts.invocation import Invocation
+from tidemill_common.contracts.retry import RETRY_ASKED, RetryAsked
 from tidemill_common.errors import TransientError
 from tidemill_common.settings import BusSettings
+
+
+class _Place(NamedTuple):
+    """Where an Invocation waits."""
+
+    shard: int
+    service: str
+    lane: Lane
+    invocation: str
 
 
 class NatsWorkQueue:
@@ -38,16 +56,24 @@ class NatsWorkQueue:
         """Queue one Invocation; see `WorkQueue.submit`."""
         service, lane = service_token(invocation.service), lane or invocation.lane
         shard = shard_of(service, self._settings.shards)
-        target = work_subject(shard, service, lane)
-        headers: dict[str, str] = {"Nats-Msg-Id": invocation.id}
-        subject = target
-        if not_before is not None and not_before > datetime.now(UTC):
-            subject = later_subject(shard, service, lane, invocation.id)
-            headers |= schedule_headers(not_before, target)
+        place = _Place(shard, service, lane, invocation.id)
         body = invocation.encode()
         await self._capacity.admit(shard, len(body))
+        return await self._store(place, body, {MESSAGE_ID: invocation.id}, not_before)
+
+    async def plan(self, retry: RetryAsked) -> bool:
+        """Queue the Attempt that a Lease asked for; see `WorkQueue.plan`."""
+        service = service_token(retry.service)
+        place = _Place(shard_of(service, self._settings.shards), service, retry.lane, retry.invocation_id)
+        return await self._store(place, retry.invocation, attempt_headers(retry), retry.not_before)
+
+    async def _store(self, place: _Place, body: bytes, headers: Mapping[str, str], not_before: datetime | None) -> bool:
+        subject = target = work_subject(place.shard, place.service, place.lane)
+        if not_before is not None and not_before > datetime.now(UTC):
+            subject = later_subject(place.shard, place.service, place.lane, place.invocation)
+            headers = {**headers, **schedule_headers(not_before, target)}
         stored = await self._wire.store(subject, body, headers)
-        self._wakes.wake(invocation.service)
+        self._wakes.wake(place.service)
         return not stored.duplicate
 
     async def _wake(self, service: str) -> None:
@@ -62,9 +88,14 @@ class NatsWorkQueue:
         return leasing(self._wire, self._settings.lease, shard=shard, service=service, slots=slots)
 
     async def backlog(self) -> Mapping[ServiceName, Backlog]:
-        """What waits, of every Service that has something: one call for each shard, two where retries wait."""
-        shards = await asyncio.gather(*(self._waiting(shard) for shard in range(self._settings.shards)))
-        return backlogs(pair for shard in shards for pair in shard)
+        """What waits, of every Service that has something: a call for each shard and its retries, one for asks."""
+        shards = (self._waiting(shard) for shard in range(self._settings.shards))
+        found = await asyncio.gather(*shards, self._asked())
+        return backlogs(pair for pairs in found for pair in pairs)
+
+    async def _asked(self) -> list[tuple[str, int]]:
+        """Retries that nobody has stored yet."""
+        return list(_pairs(await self._subjects(RETRIES, RETRY_ASKED.wildcard)))
 
     async def _waiting(self, shard: int) -> list[tuple[str, int]]:
         stream = work_stream(shard)
@@ -91,11 +122,15 @@ class NatsWorkQueue:
     async def purge(self, service: ServiceName) -> int:
         """Drop all that waits for a Service; see `WorkQueue.purge`."""
         shard = shard_of(service_token(service), self._settings.shards)
-        dropped = 0
+        work = work_stream(shard)
+        dropped = await self._purge(RETRIES, address(RETRY_ASKED, service))  # first: what is asked for moves to WORK
         for wanted in (f"work.{shard}.{service}.>", f"later.{shard}.{service}.>"):
-            answer = await self._wire.api(f"STREAM.PURGE.{work_stream(shard)}", {"filter": wanted})
-            dropped += int(answer.get("purged", 0))
+            dropped += await self._purge(work, wanted)
         return dropped
+
+    async def _purge(self, stream: str, wanted: str) -> int:
+        answer = await self._wire.api(f"STREAM.PURGE.{stream}", {"filter": wanted})
+        return int(answer.get("purged", 0))
 
     async def close(self) -> None:
         """Send the last wake-ups."""
