@@ -1,4 +1,4 @@
-"""The store answers 503 for a while; thousands of uploads come while the bridge is down: nothing is lost."""
+"""The store answers 503 for a while; uploads come and retries are due while the bridge is down: nothing is lost."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -155,3 +156,41 @@ async def test_uploads_made_while_the_bridge_is_down_are_found(platform: Platfor
     runs = Counter(row["input"]["path"] for row in await asyncio.to_thread(platform.invocations, "late"))
     assert len(runs) == FILES
     assert set(runs.values()) == {1}
+
+
+async def test_retries_that_are_asked_for_while_the_bridge_is_down_run_when_it_is_back(
+    platform: Platform, tmp_path: Path
+) -> None:
+    count = 4
+    go, ran = tmp_path / "go", tmp_path / "ran-$(basename $INPUT_FILE_PATH)"
+    definition = {
+        "name": "again",
+        "script": f"while ! test -e {go}; do sleep 0.05; done; test -e {ran} || {{ touch {ran}; exit 1; }}\n",
+        "cpu": "0.1",
+        "memory": "64Mi",
+        "slots": count,
+        "input": [{"storage_provider": "minio.default", "path": "again/in"}],
+        "retry": {"attempts": 2, "backoff": "0.1s"},
+    }
+    await asyncio.to_thread(platform.apply, definition)
+    async with platform.store() as store:
+        await asyncio.gather(*(store.put(f"again/in/{name}", b"x") for name in names(count)))
+    await wait_for(lambda: phases(platform) == Counter(Running=count), "all run")
+    bridge = platform.pid("storage-bridge")
+    os.kill(bridge, signal.SIGSTOP)
+    try:
+        go.touch()
+        await wait_for(lambda: phases(platform) == Counter(Pending=count), "all have failed once")
+        await asyncio.sleep(1)  # ten times the backoff
+        assert phases(platform) == Counter(Pending=count)
+    finally:
+        os.kill(bridge, signal.SIGKILL)
+    await wait_for(lambda: phases(platform) == Counter(Succeeded=count), "all have succeeded", timeout=60)
+    rows = await asyncio.to_thread(platform.invocations, "again")
+    assert {row["attempts"] for row in rows} == {2}
+    assert platform.accounts("again")["balanced"] is True
+
+
+def phases(platform: Platform) -> Counter[str]:
+    """How many Invocations of the Service are in each phase."""
+    return Counter(row["phase"] for row in platform.invocations("again"))
