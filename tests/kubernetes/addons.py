@@ -66,15 +66,19 @@ def process(command: list[str], log: Path, environment: Mapping[str, str]) -> It
 
 @asynccontextmanager
 async def traefik(api: KubernetesApi, kubeconfig: Path, namespace: str, directory: Path) -> AsyncIterator[str]:
-    """Traefik for the HTTPRoutes and nginx Ingresses of one namespace; its address. The Gateway is named `edge`."""
+    """Traefik for the HTTPRoutes and Ingresses of one namespace; its address.
+
+    The Gateway is named `edge`. The class named as the namespace is for nginx's annotations, `…-traefik` for its own.
+    """
     binary, port = program("traefik"), free_port()
-    controller = f"tidemill.io/{namespace}"
+    controllers = {namespace: f"tidemill.io/{namespace}", f"{namespace}-traefik": "traefik.io/ingress-controller"}
     async with definitions(api):
         await create(api, "/apis/gateway.networking.k8s.io/v1/gatewayclasses", _gateway_class(namespace))
         await create(
             api, f"/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/gateways", _gateway(namespace, port)
         )
-        await create(api, "/apis/networking.k8s.io/v1/ingressclasses", _ingress_class(namespace, controller))
+        for name, controller in controllers.items():
+            await create(api, "/apis/networking.k8s.io/v1/ingressclasses", _ingress_class(name, controller))
         command = [
             str(binary),
             f"--entrypoints.web.address=127.0.0.1:{port}",
@@ -82,10 +86,13 @@ async def traefik(api: KubernetesApi, kubeconfig: Path, namespace: str, director
             f"--providers.kubernetesgateway.namespaces={namespace}",
             "--providers.kubernetescrd=true",
             f"--providers.kubernetescrd.namespaces={namespace}",
+            "--providers.kubernetesingress=true",
+            f"--providers.kubernetesingress.namespaces={namespace}",
+            f"--providers.kubernetesingress.ingressclass={namespace}-traefik",
             "--providers.kubernetesingressnginx=true",
             f"--providers.kubernetesingressnginx.watchnamespace={namespace}",
             f"--providers.kubernetesingressnginx.ingressclass={namespace}",
-            f"--providers.kubernetesingressnginx.controllerclass={controller}",
+            f"--providers.kubernetesingressnginx.controllerclass={controllers[namespace]}",
             "--experimental.kubernetesIngressNGINX=true",
             "--log.level=INFO",
             "--global.checknewversion=false",
@@ -96,7 +103,8 @@ async def traefik(api: KubernetesApi, kubeconfig: Path, namespace: str, director
                 yield f"http://127.0.0.1:{port}"
         finally:
             await api.delete(f"/apis/gateway.networking.k8s.io/v1/gatewayclasses/{namespace}")
-            await api.delete(f"/apis/networking.k8s.io/v1/ingressclasses/{namespace}")
+            for name in controllers:
+                await api.delete(f"/apis/networking.k8s.io/v1/ingressclasses/{name}")
 
 
 @asynccontextmanager

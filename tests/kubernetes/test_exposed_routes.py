@@ -1,22 +1,30 @@
-"""Exposed Services behind a real controller (Traefik: HTTPRoute and nginx's Ingress), and scaled by real figures.
+"""Exposed Services behind a real controller (Traefik: HTTPRoute, its own and nginx's Ingress), scaled by real figures.
 
-Traefik 3.6 reads nginx's annotations but for `rewrite-target`, so an Ingress is tried with the whole path only.
+Traefik 3.6 reads nginx's annotations but for `rewrite-target`, so such an Ingress is tried with the whole path only.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from tests.kubernetes.addons import metrics_server, traefik
 from tests.kubernetes.test_exposed import KUBECONFIG, SERVER, TOKEN, Cluster, cluster_with, exposure_of
 from tidemill_common.contracts.exposed import DeploymentState
+from tidemill_common.contracts.service import Service
 from tidemill_common.errors import TidemillError
+from tidemill_gateway.auth import AdminCredentials
+from tidemill_gateway.exposed.access import Doorkeeper
+from tidemill_gateway.problems import add_handlers
+from tidemill_gateway.routes.oscar.service_auth import ServiceAuthRoutes
+from tidemill_gateway.server import listen, serving
 from tidemill_scheduler.exposing.domain import Exposure
 from tidemill_scheduler.exposing.kubernetes.exposer import KubernetesExposer
 from tidemill_scheduler.exposing.settings import ExposedSettings
@@ -37,14 +45,20 @@ class Edge:
     url: str
     log: Path
 
-    async def expose(self, kind: str, **fields: Any) -> Exposure:
+    async def expose(self, kind: str, *, auth_url: str = "", **fields: Any) -> Exposure:
         """A Service by one kind of route, when it answers inside."""
         namespace = self.cluster.namespace
         exposed = ExposedSettings.model_validate(
             {
-                "ingress": {"route": "ingress", "ingress_class": namespace},
+                "nginx": {"route": "ingress", "ingress_class": namespace},
+                "traefik": {
+                    "route": "ingress",
+                    "ingress_class": f"{namespace}-traefik",
+                    "ingress_controller": "traefik",
+                },
                 "httproute": {"route": "httproute", "gateway_name": "edge"},
             }[kind]
+            | {"auth_url": auth_url}
         )
         exposer = KubernetesExposer(
             open_api(KUBECONFIG, None), self.cluster.settings(), exposed, on_change=lambda: None
@@ -89,12 +103,63 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
         yield Edge(cluster, url, tmp_path / "traefik.log")
 
 
-async def test_a_route_strips_the_prefix(edge: Edge) -> None:
-    await edge.expose("httproute")
-    assert (await edge.until_answered(f"{BASE}/", 200)).text.startswith("hello")
+@dataclass
+class OneService:
+    """What the gateway knows: web, by its name and its token."""
+
+    service: Service
+
+    def get_cached(self, name: str) -> Service | None:
+        """By its name."""
+        return self.service if name == self.service.name else None
+
+    def service_of_token(self, name: str, token: str) -> Service | None:
+        """By its token."""
+        return self.get_cached(name) if token == TOKEN else None
 
 
-@pytest.mark.parametrize("kind", ["httproute", "ingress"])
+@pytest.fixture
+async def gateway() -> AsyncIterator[str]:
+    """The gateway's answer to proxies in front."""
+    services = OneService(exposure_of(set_auth=True, auth_type="forward").service)
+    app = FastAPI()
+    add_handlers(app)
+    doorkeeper = Doorkeeper(services, AdminCredentials(username="oscar", password="pw"))
+    app.include_router(ServiceAuthRoutes(doorkeeper).router())
+    listener = listen("127.0.0.1", 0)
+    async with serving(app, listener, drain=timedelta(seconds=1)):
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("kind", ["httproute", "traefik"])
+async def test_a_route_strips_the_prefix(edge: Edge, kind: str) -> None:
+    await edge.expose(kind)
+    assert (await edge.until_answered(f"{BASE}/index.html", 200)).text.startswith("hello")
+
+
+@pytest.mark.parametrize("kind", ["httproute", "traefik"])
+async def test_a_forward_protected_route_asks_the_gateway_and_keeps_the_proof_in_a_cookie(
+    edge: Edge, gateway: str, kind: str
+) -> None:
+    await edge.expose(kind, auth_url=gateway, set_auth=True, auth_type="forward")
+    proof = {"Authorization": f"Bearer {TOKEN}"}
+    answer = await edge.until_answered(f"{BASE}/", 200, headers=proof)
+    assert answer.text.startswith("hello")
+    await edge.until_answered(f"{BASE}/", 401)
+    await edge.until_answered(f"{BASE}/", 401, headers={"Authorization": "Bearer wrong"})
+    asked = await edge.until_answered(f"{BASE}/?token={TOKEN}", 200)
+    cookie = asked.headers["set-cookie"].partition(";")[0]
+    assert cookie == f"oscar_service_web_auth={TOKEN}"
+    await edge.until_answered(f"{BASE}/", 200, headers={"Cookie": cookie})
+
+
+async def test_nginxs_forward_protection_asks_the_gateway(edge: Edge, gateway: str) -> None:
+    await edge.expose("nginx", auth_url=gateway, script=WHOLE, rewrite_target=True, set_auth=True, auth_type="forward")
+    await edge.until_answered(f"{BASE}/", 200, headers={"Authorization": f"Bearer {TOKEN}"})
+    await edge.until_answered(f"{BASE}/", 401)
+
+
+@pytest.mark.parametrize("kind", ["httproute", "traefik", "nginx"])
 async def test_with_rewrite_target_the_server_sees_the_whole_path_and_other_origins_may_read(
     edge: Edge, kind: str
 ) -> None:
@@ -105,7 +170,7 @@ async def test_with_rewrite_target_the_server_sees_the_whole_path_and_other_orig
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
-@pytest.mark.parametrize("kind", ["httproute", "ingress"])
+@pytest.mark.parametrize("kind", ["httproute", "traefik", "nginx"])
 async def test_a_protected_route_asks_for_the_service_and_its_token(edge: Edge, kind: str) -> None:
     await edge.expose(kind, script=WHOLE, rewrite_target=True, set_auth=True)
     await edge.until_answered(f"{BASE}/", 200, auth=("web", TOKEN))

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from tests.unit.scheduler.test_exposed_domain import exposure
 from tidemill_scheduler.exposing.domain import Observation
-from tidemill_scheduler.exposing.kubernetes.routes import htpasswd, routes
+from tidemill_scheduler.exposing.kubernetes.protection import htpasswd
+from tidemill_scheduler.exposing.kubernetes.routes import routes
 from tidemill_scheduler.exposing.kubernetes.states import observation
 from tidemill_scheduler.exposing.kubernetes.template import deployment, kubernetes_service, scale_of
 from tidemill_scheduler.exposing.settings import ExposedSettings
@@ -77,6 +78,34 @@ def test_a_protected_ingress_has_its_secret() -> None:
 )
 def test_an_httproute_has_traefiks_middlewares(fields: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert kinds(routes(exposure(**fields), "t", SETTINGS, HTTPROUTE)) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "middlewares"),
+    [
+        ({}, ["web-cors-mdw", "web-strip-mdw"]),
+        ({"rewrite_target": True}, ["web-cors-mdw"]),
+        ({"set_auth": True}, ["web-cors-mdw", "web-auth-mdw", "web-strip-mdw"]),
+    ],
+)
+def test_traefiks_ingress_names_its_middlewares_in_their_order(fields: dict[str, Any], middlewares: list[str]) -> None:
+    exposed = ExposedSettings(route="ingress", ingress_controller="traefik", ingress_class="traefik")
+    *made, ingress = routes(exposure(**fields), "t", SETTINGS, exposed)
+    assert [name for kind, name in kinds(made) if kind == "Middleware"] == middlewares
+    uses = ",".join(f"svc-{name}@kubernetescrd" for name in middlewares)
+    assert ingress["metadata"]["annotations"] == {"traefik.ingress.kubernetes.io/router.middlewares": uses}
+    (path,) = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert (path["path"], path["pathType"]) == ("/system/services/web/exposed", "Prefix")
+
+
+def test_an_operators_annotations_come_to_ours_and_replace_them() -> None:
+    own = {"nginx.ingress.kubernetes.io/proxy-buffering": "on", "example.org/of": "{service} {namespace} {path} {x}"}
+    exposed = ExposedSettings(route="ingress", ingress_annotations=own)
+    (ingress,) = routes(exposure(), "t", SETTINGS, exposed)
+    annotations = ingress["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/proxy-buffering"] == "on"
+    assert annotations["nginx.ingress.kubernetes.io/use-regex"] == "true"
+    assert annotations["example.org/of"] == "web svc /system/services/web/exposed {x}"
 
 
 def test_forward_protection_asks_the_gateway() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from tidemill_common.settings import Group
 
@@ -13,11 +13,15 @@ class ExposedSettings(Group):
     """How exposed Services are reached in a cluster. On other launchers the gateway alone leads to them."""
 
     route: Literal["gateway", "ingress", "httproute"] = "gateway"
-    """What leads from outside to a Service: tidemill's gateway, an Ingress (nginx's annotations), or an HTTPRoute with
-    Traefik's middlewares. EXPOSED_SERVICES_ROUTE_KIND."""
+    """What leads from outside to a Service: tidemill's gateway, an Ingress, or an HTTPRoute with Traefik's middlewares.
+    EXPOSED_SERVICES_ROUTE_KIND."""
     host: str = ""
     """Of the routes; empty: any. With it an Ingress has the TLS secret of the same name. INGRESS_HOST."""
     ingress_class: str = "nginx"
+    ingress_controller: Literal["nginx", "traefik"] = "nginx"
+    """Whose annotations Ingresses have: each rewrites paths and protects Services in its own way."""
+    ingress_annotations: dict[str, str] = Field(default_factory=dict)
+    """More of them; one of ours is replaced. `{service}`, `{namespace}` and `{path}` (the public one) are filled in."""
     gateway_name: str = ""
     """The Gateway of HTTPRoutes. HTTPROUTE_GATEWAY_NAME."""
     gateway_namespace: str = ""

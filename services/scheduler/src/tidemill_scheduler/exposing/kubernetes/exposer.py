@@ -20,7 +20,7 @@ from tidemill_common.secrets import SecretRecord
 from tidemill_scheduler.exposing.domain import Exposure, Observation
 from tidemill_scheduler.exposing.kubernetes import names
 from tidemill_scheduler.exposing.kubernetes.paths import MANAGER, SCALER, path_of, path_to
-from tidemill_scheduler.exposing.kubernetes.routes import TRAEFIK, routes
+from tidemill_scheduler.exposing.kubernetes.routes import routes
 from tidemill_scheduler.exposing.kubernetes.states import observation
 from tidemill_scheduler.exposing.kubernetes.template import (
     TOKEN,
@@ -31,6 +31,7 @@ from tidemill_scheduler.exposing.kubernetes.template import (
     scale_of,
     secret,
 )
+from tidemill_scheduler.exposing.kubernetes.traefik import TRAEFIK
 from tidemill_scheduler.exposing.lines import newest
 from tidemill_scheduler.exposing.ports import OnChange
 from tidemill_scheduler.exposing.settings import ExposedSettings
@@ -234,6 +235,7 @@ class KubernetesExposer:
             ("networking.k8s.io/v1", "Ingress", names.ingress(service)),
             (TRAEFIK, "Middleware", names.cors_middleware(service)),
             (TRAEFIK, "Middleware", names.auth_middleware(service)),
+            (TRAEFIK, "Middleware", names.strip_middleware(service)),
             ("v1", "Secret", names.ingress_password(service)),
             ("v1", "Secret", names.traefik_password(service)),
             ("autoscaling/v2", "HorizontalPodAutoscaler", names.autoscaler(service)),

@@ -74,6 +74,11 @@ def app(service: str) -> dict[str, str]:
     return {"app": f"oscar-svc-exp-{service}"}
 
 
+def strip_middleware(service: str) -> str:
+    """Traefik's, for the public path."""
+    return f"{service}-strip-mdw"
+
+
 def labels_of(service: Service, settings: KubernetesSettings) -> dict[str, str]:
     """Of every object and pod; ours win over the user's."""
     queue = {}

@@ -1,20 +1,19 @@
-"""What leads from outside to an exposed Service: an Ingress for nginx, or an HTTPRoute with Traefik's middlewares."""
+"""What leads from outside to an exposed Service: an Ingress (nginx's or Traefik's), or an HTTPRoute through Traefik."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from typing import Any, Final
+from typing import Final
 
 from tidemill_scheduler.exposing.domain import Exposure
 from tidemill_scheduler.exposing.kubernetes import names
+from tidemill_scheduler.exposing.kubernetes.protection import forward_url, is_forward, password_secret
 from tidemill_scheduler.exposing.kubernetes.template import Json, metadata
+from tidemill_scheduler.exposing.kubernetes.traefik import middlewares, names_in
 from tidemill_scheduler.exposing.settings import ExposedSettings
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings
 
-TRAEFIK: Final = "traefik.io/v1alpha1"
 _NGINX: Final = "nginx.ingress.kubernetes.io"
-_FORWARD: Final = "forward"
+_TRAEFIK_USES: Final = "traefik.ingress.kubernetes.io/router.middlewares"
 
 
 def routes(exposure: Exposure, token: str, settings: KubernetesSettings, exposed: ExposedSettings) -> list[Json]:
@@ -22,33 +21,38 @@ def routes(exposure: Exposure, token: str, settings: KubernetesSettings, exposed
     has_node_port = bool(exposure.expose.node_port and exposure.expose.node_port[0])
     if exposed.route == "gateway" or has_node_port:
         return []
-    if exposed.route == "ingress":
-        password = [_password(exposure, names.ingress_password(exposure.name), "auth", token, settings)]
-        return [*(password if exposure.expose.set_auth else []), _ingress(exposure, settings, exposed)]
-    return [
-        _cors_middleware(exposure, settings, exposed),
-        *(_auth_middleware(exposure, token, settings, exposed) if exposure.expose.set_auth else []),
-        _http_route(exposure, settings, exposed),
-    ]
+    if exposed.route == "httproute":
+        made = middlewares(exposure, token, settings, exposed, strips=False)
+        return [*made, _http_route(exposure, names_in(made), settings, exposed)]
+    if exposed.ingress_controller == "traefik":
+        return _traefiks_ingress(exposure, token, settings, exposed)
+    return _nginxs_ingress(exposure, token, settings, exposed)
 
 
-def htpasswd(user: str, password: str) -> str:
-    """A line that nginx and Traefik read. SHA-1 does: the password is a token of 256 random bits, not a person's."""
-    digest = hashlib.sha1(password.encode(), usedforsecurity=False).digest()
-    return f"{user}:{{SHA}}{base64.b64encode(digest).decode()}"
+def _nginxs_ingress(
+    exposure: Exposure, token: str, settings: KubernetesSettings, exposed: ExposedSettings
+) -> list[Json]:
+    path = {"path": f"{exposure.base_path}/?(.*)", "pathType": "ImplementationSpecific"}
+    ingress = _ingress(exposure, path, _nginx_annotations(exposure, exposed), settings, exposed)
+    if not exposure.expose.set_auth:
+        return [ingress]
+    return [password_secret(exposure, names.ingress_password(exposure.name), "auth", token, settings), ingress]
 
 
-def _password(exposure: Exposure, name: str, key: str, token: str, settings: KubernetesSettings) -> Json:
-    line = base64.b64encode(htpasswd(exposure.name, token).encode()).decode()
-    meta = metadata(exposure, name, settings)
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": {key: line}}
+def _traefiks_ingress(
+    exposure: Exposure, token: str, settings: KubernetesSettings, exposed: ExposedSettings
+) -> list[Json]:
+    made = middlewares(exposure, token, settings, exposed, strips=not exposure.expose.rewrite_target)
+    uses = ",".join(f"{settings.namespace}-{name}@kubernetescrd" for name in names_in(made))
+    path = {"path": exposure.base_path, "pathType": "Prefix"}
+    return [*made, _ingress(exposure, path, {_TRAEFIK_USES: uses}, settings, exposed)]
 
 
-def _ingress(exposure: Exposure, settings: KubernetesSettings, exposed: ExposedSettings) -> Json:
-    base = exposure.base_path
+def _ingress(
+    exposure: Exposure, path: Json, annotations: dict[str, str], settings: KubernetesSettings, exposed: ExposedSettings
+) -> Json:
     backend = {"service": {"name": names.kubernetes_service(exposure.name), "port": {"number": 80}}}
-    path = {"path": f"{base}/?(.*)", "pathType": "ImplementationSpecific", "backend": backend}
-    rule: Json = {"http": {"paths": [path]}}
+    rule: Json = {"http": {"paths": [{**path, "backend": backend}]}}
     spec: Json = {"ingressClassName": exposed.ingress_class, "rules": [rule]}
     if exposed.host:
         rule["host"] = exposed.host
@@ -57,9 +61,18 @@ def _ingress(exposure: Exposure, settings: KubernetesSettings, exposed: ExposedS
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",
-        "metadata": {**meta, "annotations": _nginx_annotations(exposure, exposed)},
+        "metadata": {**meta, "annotations": {**annotations, **_own_annotations(exposure, settings, exposed)}},
         "spec": spec,
     }
+
+
+def _own_annotations(exposure: Exposure, settings: KubernetesSettings, exposed: ExposedSettings) -> dict[str, str]:
+    """The operator's, who may want timeouts, certificates or another Middleware."""
+    words = {"{service}": exposure.name, "{namespace}": settings.namespace, "{path}": exposure.base_path}
+    found = dict(exposed.ingress_annotations)
+    for word, meant in words.items():
+        found = {name: value.replace(word, meant) for name, value in found.items()}
+    return found
 
 
 def _nginx_annotations(exposure: Exposure, exposed: ExposedSettings) -> dict[str, str]:
@@ -80,8 +93,8 @@ def _nginx_annotations(exposure: Exposure, exposed: ExposedSettings) -> dict[str
 
 
 def _nginx_auth(exposure: Exposure, exposed: ExposedSettings) -> dict[str, str]:
-    if _is_forward(exposure, exposed):
-        return {"auth-url": f"{exposed.auth_url.rstrip('/')}/system/services/{exposure.name}/auth"}
+    if is_forward(exposure, exposed):
+        return {"auth-url": forward_url(exposure, exposed)}
     return {
         "auth-type": "basic",
         "auth-secret": names.ingress_password(exposure.name),
@@ -89,11 +102,8 @@ def _nginx_auth(exposure: Exposure, exposed: ExposedSettings) -> dict[str, str]:
     }
 
 
-def _http_route(exposure: Exposure, settings: KubernetesSettings, exposed: ExposedSettings) -> Json:
+def _http_route(exposure: Exposure, wanted: list[str], settings: KubernetesSettings, exposed: ExposedSettings) -> Json:
     parent = {"name": exposed.gateway_name, "namespace": exposed.gateway_namespace or settings.namespace}
-    wanted = [names.cors_middleware(exposure.name)]
-    if exposure.expose.set_auth:
-        wanted.append(names.auth_middleware(exposure.name))
     filters: list[Json] = [
         {"type": "ExtensionRef", "extensionRef": {"group": "traefik.io", "kind": "Middleware", "name": name}}
         for name in wanted
@@ -115,40 +125,3 @@ def _http_route(exposure: Exposure, settings: KubernetesSettings, exposed: Expos
         spec["hostnames"] = [exposed.host]
     meta = metadata(exposure, names.route(exposure.name), settings)
     return {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": meta, "spec": spec}
-
-
-def _cors_middleware(exposure: Exposure, settings: KubernetesSettings, exposed: ExposedSettings) -> Json:
-    headers = {
-        "accessControlAllowOriginList": list(exposed.cors_origins),
-        "accessControlAllowMethods": list(exposed.cors_methods),
-        "accessControlAllowHeaders": list(exposed.cors_headers),
-        "accessControlMaxAge": 600,
-        "addVaryHeader": True,
-    }
-    return _middleware(exposure, names.cors_middleware(exposure.name), {"headers": headers}, settings)
-
-
-def _auth_middleware(
-    exposure: Exposure, token: str, settings: KubernetesSettings, exposed: ExposedSettings
-) -> list[Json]:
-    name = names.auth_middleware(exposure.name)
-    if _is_forward(exposure, exposed):
-        cookie = f"oscar_service_{exposure.name.replace('-', '_')}_auth"
-        address = f"{exposed.auth_url.rstrip('/')}/system/services/{exposure.name}/auth"
-        forward = {"address": address, "addAuthCookiesToResponse": [cookie]}
-        return [_middleware(exposure, name, {"forwardAuth": forward}, settings)]
-    secret = names.traefik_password(exposure.name)
-    return [
-        _password(exposure, secret, "users", token, settings),
-        _middleware(exposure, name, {"basicAuth": {"secret": secret, "realm": exposure.name}}, settings),
-    ]
-
-
-def _middleware(exposure: Exposure, name: str, spec: Json, settings: KubernetesSettings) -> Json:
-    meta: dict[str, Any] = metadata(exposure, name, settings)
-    return {"apiVersion": TRAEFIK, "kind": "Middleware", "metadata": meta, "spec": spec}
-
-
-def _is_forward(exposure: Exposure, exposed: ExposedSettings) -> bool:
-    """Without an address to ask it is basic: never without protection."""
-    return exposure.expose.auth_type.lower() == _FORWARD and bool(exposed.auth_url)
