@@ -28,6 +28,8 @@ MONITOR: Final = Pod(name="monitor", namespace="monitoring", labels={}, ports={}
 _OTHERS: Final = (WORKER, EXPOSED, STRANGER, NEIGHBOUR, MONITOR)
 _FRONT: Final = {("gateway", "http"), ("storage-bridge", "http"), ("exposed", "any")}
 _METRICS: Final = {("scheduler", "metrics"), ("nats", "monitor")}
+_TO_BUS: Final = ("scheduler", "nats")
+"""Workers are told the same address."""
 Connection = tuple[str, str, str]
 """From a pod to a component's port."""
 
@@ -47,7 +49,7 @@ class Place:
             for pod in self.pods
             for component, port in addressed(pod.told, self.objects, _PLACE)
         } | self._to_store()
-        found |= {("worker", *target) for name, *target in found if (name, target[0]) == ("scheduler", "nats")}
+        found |= {("worker", component, port) for name, component, port in found if (name, component) == _TO_BUS}
         if "peers" in self._pod("nats").ports:
             found.add(("nats", "nats", "peers"))
         return found
