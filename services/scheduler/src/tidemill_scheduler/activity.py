@@ -52,6 +52,7 @@ class Activity:
     def __init__(self) -> None:
         self._said: dict[WorkerId, _Said] = {}
         self._heard_at: dict[WorkerId, datetime] = {}
+        self._views: dict[WorkerId, Worker] = {}
 
     def report(self, worker: WorkerId, busy: int, now: datetime, held: tuple[Held, ...] = ()) -> bool:
         """Take a report; True: it says something new."""
@@ -88,21 +89,38 @@ class Activity:
             and now - max(self._heard_at.get(one.spec.id, one.started_at), listening_since) >= LOST_AFTER
         ]
 
-    def view(self, running: RunningWorker, now: datetime) -> Worker:
-        """A Worker as planning sees it."""
-        spec, said = running.spec, self._said.get(running.spec.id)
-        return Worker(
-            id=spec.id,
-            service=spec.service,
-            owner=spec.owner,
-            pool=spec.pool,
-            revision=spec.revision,
-            cpu_millicores=spec.cpu_millicores,
-            memory_bytes=spec.memory_bytes,
-            started_at=running.started_at,
-            state=_state(running, said, now),
-            idle_since=None if said is None else said.idle_since,
-        )
+    def views(self, workers: Iterable[RunningWorker], now: datetime) -> list[Worker]:
+        """Workers as planning sees them; in most rounds nothing is new of most."""
+        before, self._views = self._views, {}
+        for running in workers:
+            said = self._said.get(running.spec.id)
+            state, idle_since = _state(running, said, now), None if said is None else said.idle_since
+            view = before.get(running.spec.id)
+            if (
+                view is None
+                or view.state is not state
+                or view.idle_since != idle_since
+                or view.started_at != running.started_at
+            ):
+                view = _view(running, state, idle_since)
+            self._views[view.id] = view
+        return list(self._views.values())
+
+
+def _view(running: RunningWorker, state: WorkerState, idle_since: datetime | None) -> Worker:
+    spec = running.spec
+    return Worker(
+        id=spec.id,
+        service=spec.service,
+        owner=spec.owner,
+        pool=spec.pool,
+        revision=spec.revision,
+        cpu_millicores=spec.cpu_millicores,
+        memory_bytes=spec.memory_bytes,
+        started_at=running.started_at,
+        state=state,
+        idle_since=idle_since,
+    )
 
 
 def _state(running: RunningWorker, said: _Said | None, now: datetime) -> WorkerState:

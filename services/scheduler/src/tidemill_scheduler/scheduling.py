@@ -24,7 +24,7 @@ from tidemill_scheduler.domain.snapshot import NO_LIMIT, Plan, Pool, Quota, Snap
 from tidemill_scheduler.leadership import LeaderLease
 from tidemill_scheduler.losses import Losses, is_blameless
 from tidemill_scheduler.metrics import Metrics
-from tidemill_scheduler.ports import Launcher, Tender, WorkerEnded, WorkerSpec
+from tidemill_scheduler.ports import Launcher, RunningWorker, Tender, WorkerEnded, WorkerSpec
 from tidemill_scheduler.status import StatusBoard
 from tidemill_scheduler.troubles import stuck, troubles
 
@@ -144,16 +144,18 @@ class Scheduling:
         """
         backlog = await self._queue.backlog()
         now = datetime.now(UTC)
-        await self._kill_silent(now)
-        await self._give_up_lost(now)
-        snapshot = self._snapshot(backlog, now)
+        workers = await self._workers(now)
+        snapshot = self._snapshot(workers, backlog, now)
         with self._metrics.planning.time():
             decided = plan(snapshot)
         await self._apply(decided, now)
         await self._purge_removed(backlog)
         if isinstance(self._launcher, Tender):
             await self._launcher.tend(self._catalogue.definitions, self._catalogue.removed)
-        await self._show(decided, snapshot.backlog)
+        if self._status.is_due():
+            if decided.starts or decided.stops:
+                workers = self._launcher.workers()
+            await self._show(decided, workers, snapshot.pools[0])
 
     def note_end(self, ended: WorkerEnded, now: datetime) -> None:
         """Learn from a Worker's end whether its Service can run."""
@@ -206,8 +208,19 @@ class Scheduling:
         if self._activity.report(WorkerId(subject.rpartition(".")[2]), busy, datetime.now(UTC), held):
             self.wake()
 
-    def _snapshot(self, backlog: Mapping[ServiceName, Backlog], now: datetime) -> Snapshot:
-        workers = [self._activity.view(running, now) for running in self._launcher.workers()]
+    async def _workers(self, now: datetime) -> Sequence[RunningWorker]:
+        """All there are, once those are given up that are there in name only."""
+        workers = self._launcher.workers()
+        if await self._kill_silent(workers, now):
+            workers = self._launcher.workers()
+        if await self._give_up_lost(workers, now):
+            workers = self._launcher.workers()
+        return workers
+
+    def _snapshot(
+        self, running: Sequence[RunningWorker], backlog: Mapping[ServiceName, Backlog], now: datetime
+    ) -> Snapshot:
+        workers = self._activity.views(running, now)
         self._forget_recovered(workers, now)
         policy = self._policy
         return Snapshot(
@@ -220,7 +233,7 @@ class Scheduling:
             quotas=policy.quotas,
             default_quota=policy.default_quota,
             weights=policy.weights,
-            failures=self._failures | stuck(self._launcher.workers(), most=policy.max_stuck, now=now),
+            failures=self._failures | stuck(running, most=policy.max_stuck, now=now),
             served=self._served,
             idle_timeout=policy.idle_timeout,
             turn=policy.turn,
@@ -239,22 +252,25 @@ class Scheduling:
             ):
                 del self._failures[worker.service]
 
-    async def _kill_silent(self, now: datetime) -> None:
-        """End Workers that never said that they are there: they have no work, and hold room."""
-        for running in self._launcher.workers():
-            since = max(running.started_at, self._heard_since)
-            spec = running.spec
-            silent = not self._activity.has_reported(spec.id) and now - since >= self._policy.start_timeout
-            if silent and not running.is_draining and not running.is_pending:
-                timeout = self._policy.start_timeout.total_seconds()
-                self._fail(spec.service, f"Worker did not report within {timeout:g} s", now)
-                await self._launcher.kill(spec.id)
+    async def _kill_silent(self, workers: Iterable[RunningWorker], now: datetime) -> bool:
+        """End Workers that never said that they are there: they have no work, and hold room. Whether there are any."""
+        timeout, has_killed = self._policy.start_timeout, False
+        for running in workers:
+            if self._activity.has_reported(running.spec.id) or running.is_draining or running.is_pending:
+                continue
+            if now - max(running.started_at, self._heard_since) >= timeout:
+                has_killed = True
+                self._fail(running.spec.service, f"Worker did not report within {timeout.total_seconds():g} s", now)
+                await self._launcher.kill(running.spec.id)
+        return has_killed
 
-    async def _give_up_lost(self, now: datetime) -> None:
-        """End Workers that nobody sees and nobody hears: their Invocations are told so at once."""
-        for running in self._activity.lost(self._launcher.workers(), listening_since=self._heard_since, now=now):
+    async def _give_up_lost(self, workers: Iterable[RunningWorker], now: datetime) -> bool:
+        """End Workers that nobody sees and nobody hears: their Invocations are told so at once. Whether any are."""
+        lost = self._activity.lost(workers, listening_since=self._heard_since, now=now)
+        for running in lost:
             log.warning("worker lost", worker=running.spec.id, reason=str(running.trouble))
             await self._launcher.kill(running.spec.id)
+        return bool(lost)
 
     def _fail(self, service: ServiceName, reason: str, now: datetime) -> None:
         failure = self._failures[service] = failed(self._failures.get(service), reason=reason, now=now)
@@ -299,16 +315,14 @@ class Scheduling:
             dropped = await self._queue.purge(service)
             log.info("backlog of removed service dropped", service=service, invocations=dropped)
 
-    async def _show(self, decided: Plan, backlog: Mapping[ServiceName, Backlog]) -> None:
-        workers: Sequence[Worker] = [
-            self._activity.view(running, datetime.now(UTC)) for running in self._launcher.workers()
-        ]
+    async def _show(self, decided: Plan, running: Sequence[RunningWorker], pool: Pool) -> None:
+        workers = self._activity.views(running, datetime.now(UTC))
         self._metrics.workers.set(sum(worker.state is not WorkerState.DRAINING for worker in workers))
         await self._status.show(
             decided.outlook,
             workers,
             self._failures,
             self._catalogue.invalid,
-            troubles=troubles(self._launcher.workers()),
-            pool=self._launcher.pool(),
+            troubles=troubles(running),
+            pool=pool,
         )

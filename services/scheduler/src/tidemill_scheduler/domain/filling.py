@@ -8,7 +8,7 @@ Where there are fewer places than Services, the first Worker of each goes by tur
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from heapq import heapify, heappop, heapreplace
 from itertools import islice
@@ -54,19 +54,20 @@ def fill(
     """Set `granted` of each demand; return the demands in the order of the grants, once for each Worker."""
     total_cpu = max(1, sum(pool.cpu_millicores for pool in pools))
     total_memory = max(1, sum(pool.memory_bytes for pool in pools))
-    by_owner: defaultdict[str, list[Demand]] = defaultdict(list)
+    by_owner, shares = defaultdict[str, list[Demand]](list), dict[tuple[int, int], float]()
     for demand in demands:
         if demand.wanted > 0:
-            by_cpu, by_memory = demand.cpu / total_cpu, demand.memory / total_memory
-            demand.share = by_cpu if by_cpu > by_memory else by_memory
+            size = demand.cpu, demand.memory
+            if size not in shares:
+                shares[size] = max(demand.cpu / total_cpu, demand.memory / total_memory)
+            demand.share = shares[size]
             by_owner[demand.needs.owner].append(demand)
     owners = [
         Owner(by_owner[name], quotas.get(name, default_quota), weights.get(name, 1.0)) for name in sorted(by_owner)
     ]
     seats, order = [_Seat(owner) for owner in owners], list[Demand]()
-    sizes = {(demand.cpu, demand.memory) for owner in owners for demand in owner.demands}
     room = [_Left(pool) for pool in pools]
-    if pools and all(pools[0].holds(*size) for size in sizes):
+    if pools and all(pools[0].holds(*size) for size in shares):
         ahead = lines(owners)
         order = merge(owners, ahead, pools[0], total_cpu=total_cpu, total_memory=total_memory)
         for demand in order:
@@ -75,7 +76,7 @@ def fill(
             return order
         for seat, line in zip(seats, ahead, strict=True):
             seat.follow(line, room[0])
-    return order + _rounds(seats, room, total_cpu, total_memory)
+    return order + _rounds(seats, room, shares, total_cpu, total_memory)
 
 
 class _Seat:
@@ -105,9 +106,14 @@ class _Seat:
             self.is_all = line.is_all
 
 
-def _rounds(seats: Sequence[_Seat], room: Sequence[_Left], total_cpu: int, total_memory: int) -> list[Demand]:
+def _rounds(
+    seats: Sequence[_Seat],
+    room: Sequence[_Left],
+    sizes: Collection[tuple[int, int]],
+    total_cpu: int,
+    total_memory: int,
+) -> list[Demand]:
     """The grants from here on, one by one."""
-    sizes = {(demand.cpu, demand.memory) for seat in seats for demand in seat.owner.demands}
     heap = [
         (
             _level(seat.owner, total_cpu, total_memory),

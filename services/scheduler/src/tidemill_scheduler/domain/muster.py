@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_scheduler.domain.snapshot import Worker, WorkerState
@@ -27,19 +28,14 @@ class Muster:
     """All Workers of one round."""
 
     def __init__(self, workers: Iterable[Worker]) -> None:
-        self.by_service: dict[ServiceName, list[Worker]] = {}
-        self.rooms: dict[tuple[str, str, WorkerState], Room] = {}
-        """By owner, Pool and state."""
+        by_service = defaultdict[ServiceName, list[Worker]](list)
+        rooms = defaultdict[tuple[str, str, WorkerState], Room](Room)
         for worker in workers:
-            others = self.by_service.get(worker.service)
-            if others is None:
-                self.by_service[worker.service] = [worker]
-            else:
-                others.append(worker)
-            place = worker.owner, worker.pool, worker.state
-            room = self.rooms.get(place)
-            if room is None:
-                room = self.rooms[place] = Room()
+            by_service[worker.service].append(worker)
+            room = rooms[worker.owner, worker.pool, worker.state]
             room.cpu += worker.cpu_millicores
             room.memory += worker.memory_bytes
             room.workers += 1
+        self.by_service: Mapping[ServiceName, Sequence[Worker]] = by_service
+        self.rooms: Mapping[tuple[str, str, WorkerState], Room] = rooms
+        """By owner, Pool and state."""

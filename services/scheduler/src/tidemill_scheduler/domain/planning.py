@@ -39,8 +39,8 @@ from tidemill_scheduler.domain.snapshot import (
     WorkerState,
 )
 
-_STARTED_AT: Final = attrgetter("started_at")
 _NOTHING: Final = Backlog()
+_STARTED_AT: Final = attrgetter("started_at")
 
 
 def plan(snapshot: Snapshot) -> Plan:
@@ -50,9 +50,8 @@ def plan(snapshot: Snapshot) -> Plan:
     demands = _demands(snapshot, muster.by_service)
     startable: dict[tuple[str, int, int], bool] = {}
     for demand in demands:
-        _part(demand)
-        _set_wanted(demand, snapshot, startable)
         _set_rank(demand, snapshot)
+        _set_wanted(demand, snapshot, startable)
     stops = _stop_outdated(snapshot, demands, muster.by_service, ledger)
     order = fill(
         demands,
@@ -79,20 +78,6 @@ def _demands(snapshot: Snapshot, by_service: Mapping[ServiceName, Sequence[Worke
     return [Demand(services[name], index, by_service.get(name, ())) for index, name in enumerate(names)]
 
 
-def _part(demand: Demand) -> None:
-    """Tell Workers that stay from those that drain already or have to, being of an old revision."""
-    revision, draining = demand.needs.revision, WorkerState.DRAINING
-    for worker in demand.kept:
-        if worker.revision != revision or worker.state is draining:
-            break
-    else:  # all stay, as in most rounds
-        return
-    stay, leave = list[Worker](), list[Worker]()
-    for worker in demand.kept:
-        (stay if worker.revision == revision and worker.state is not draining else leave).append(worker)
-    demand.kept, demand.leaving = stay, leave
-
-
 def _stop_outdated(
     snapshot: Snapshot, demands: Iterable[Demand], by_service: Mapping[ServiceName, Sequence[Worker]], ledger: Ledger
 ) -> list[Stop]:
@@ -112,6 +97,45 @@ def _stop_outdated(
 def _busy(workers: Iterable[Worker]) -> list[WorkerId]:
     """Those that do not drain yet."""
     return [worker.id for worker in workers if worker.state is not WorkerState.DRAINING]
+
+
+def _set_rank(demand: Demand, snapshot: Snapshot) -> None:
+    """Who goes first among equals, see `filling`."""
+    ended = snapshot.served.get(demand.needs.service)
+    if ended is not None:
+        demand.served = ended - snapshot.now
+        demand.rank = SERVED if -demand.served < snapshot.turn else WAITS
+    if demand.kept:
+        _look_at_workers(demand, snapshot)
+
+
+def _look_at_workers(demand: Demand, snapshot: Snapshot) -> None:
+    """Who stays, and since when the Service has Workers: in one loop, since there may be many."""
+    revision, draining, since = demand.needs.revision, WorkerState.DRAINING, demand.kept[0].started_at
+    for worker in demand.kept:
+        if worker.revision != revision or worker.state is draining:
+            _part(demand, snapshot)
+            return
+        if worker.started_at < since:
+            since = worker.started_at
+    demand.rank, demand.since = demand.held, demand.held_since = _holding(since, snapshot)
+
+
+def _part(demand: Demand, snapshot: Snapshot) -> None:
+    """The same where some drain already or, being of an old revision, have to."""
+    workers, stay, leave = demand.kept, list[Worker](), list[Worker]()
+    for worker in workers:
+        stays = worker.revision == demand.needs.revision and worker.state is not WorkerState.DRAINING
+        (stay if stays else leave).append(worker)
+    demand.kept, demand.leaving = stay, leave
+    if stay:
+        demand.rank, demand.since = _holding(min(map(_STARTED_AT, stay)), snapshot)
+    demand.held, demand.held_since = _holding(min(map(_STARTED_AT, workers)), snapshot)
+
+
+def _holding(since: datetime, snapshot: Snapshot) -> tuple[int, timedelta]:
+    held = snapshot.now - since
+    return (HELD, held) if held >= snapshot.turn else (HOLDS, -held)
 
 
 def _set_wanted(demand: Demand, snapshot: Snapshot, startable: dict[tuple[str, int, int], bool]) -> None:
@@ -154,24 +178,6 @@ def _hold_back(demand: Demand, snapshot: Snapshot) -> None:
     if waits and allowed < demand.desired:
         demand.blocked = Blocked.BACKOFF
     demand.wanted = min(demand.wanted, allowed)
-
-
-def _set_rank(demand: Demand, snapshot: Snapshot) -> None:
-    """Who goes first among equals, see `filling`."""
-    ended = snapshot.served.get(demand.needs.service)
-    if ended is not None:
-        demand.served = ended - snapshot.now
-        demand.rank = SERVED if -demand.served < snapshot.turn else WAITS
-    if demand.kept:
-        demand.rank, demand.since = _holding(demand.kept, snapshot)
-        demand.held, demand.held_since = demand.rank, demand.since
-    if demand.leaving:
-        demand.held, demand.held_since = _holding([*demand.kept, *demand.leaving], snapshot)
-
-
-def _holding(workers: Sequence[Worker], snapshot: Snapshot) -> tuple[int, timedelta]:
-    held: timedelta = snapshot.now - min(map(_STARTED_AT, workers))
-    return (HELD, held) if held >= snapshot.turn else (HOLDS, -held)
 
 
 def _stop_idle(snapshot: Snapshot, demands: Iterable[Demand], ledger: Ledger, stops: list[Stop]) -> None:

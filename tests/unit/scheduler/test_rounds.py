@@ -1,0 +1,168 @@
+"""What a round asks its launcher, and what it tells the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.unit.scheduler.planned import GIB, pool
+from tidemill_common.bus import Bus
+from tidemill_common.bus.memory.server import open_memory
+from tidemill_common.contracts.contract import ServiceName, WorkerId
+from tidemill_common.contracts.service import Service, ServiceDefined, Synchronous
+from tidemill_common.settings import BusSettings
+from tidemill_scheduler.activity import Activity
+from tidemill_scheduler.catalogue import Catalogue
+from tidemill_scheduler.domain.snapshot import Pool, WorkerState
+from tidemill_scheduler.leadership import LeaderLease
+from tidemill_scheduler.metrics import Metrics
+from tidemill_scheduler.ports import Cause, RunningWorker, WorkerEnded, WorkerNotice, WorkerSpec
+from tidemill_scheduler.scheduling import Policy, Scheduling
+from tidemill_scheduler.status import REGISTER, StatusBoard
+
+HERE = replace(pool(4), beside_cpu_millicores=100)
+NAME = ServiceName("grey")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Host:
+    """Workers that do what they are told, at once; they wait for room, so that nobody minds their silence."""
+
+    running: dict[WorkerId, RunningWorker] = field(default_factory=dict)
+    looks: int = 0
+
+    async def adopt(self) -> None:
+        pass
+
+    async def start(self, worker: WorkerSpec, service: Service) -> None:
+        self.running[worker.id] = RunningWorker(spec=worker, started_at=datetime.now(UTC), is_pending=True)
+
+    async def stop(self, worker: WorkerId) -> None:
+        del self.running[worker]
+
+    async def kill(self, worker: WorkerId) -> None:
+        del self.running[worker]
+
+    def workers(self) -> Sequence[RunningWorker]:
+        self.looks += 1
+        return list(self.running.values())
+
+    async def exits(self) -> AsyncIterator[WorkerEnded]:
+        await asyncio.Event().wait()
+        yield WorkerEnded(spec=spec("never"), was_draining=True)
+
+    async def notices(self) -> AsyncIterator[WorkerNotice]:
+        await asyncio.Event().wait()
+        yield WorkerNotice(spec=spec("never"), cause=Cause("Never"))
+
+    def pool(self) -> Pool | None:
+        return HERE
+
+    async def close(self) -> None:
+        pass
+
+
+def spec(name: str) -> WorkerSpec:
+    return WorkerSpec(
+        id=WorkerId(name),
+        service=NAME,
+        owner="ada",
+        pool=HERE.name,
+        revision=1,
+        slots=1,
+        cpu_millicores=1000,
+        memory_bytes=GIB,
+    )
+
+
+@dataclass
+class World:
+    bus: Bus
+    host: Host
+    scheduling: Scheduling
+
+    async def status(self) -> dict[str, Any]:
+        found = await self.bus.registers.get(REGISTER)
+        assert found is not None
+        view: dict[str, Any] = json.loads(found.value)
+        return view
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """One Service that wants two Workers at all times, and a leading scheduler whose status is always due."""
+    catalogue, host = Catalogue(), Host()
+    service = Service(
+        name=NAME, image="i", script="s", owner="ada", cpu="1", memory="1Gi", synchronous=Synchronous(min_scale=2)
+    )
+    catalogue.define(ServiceDefined(name=NAME, revision=1, at=NOW, service=service))
+    async with open_memory(BusSettings(url="memory://")) as bus:
+        leader = LeaderLease(bus.registers, holder="h", lease=timedelta(hours=1), renew=timedelta(hours=1))
+        await leader.step()
+        await leader.step()
+        instants = iter(range(0, 1_000_000, 100))
+        scheduling = Scheduling(
+            queue=bus.queue,
+            launcher=host,
+            catalogue=catalogue,
+            leader=leader,
+            status=StatusBoard(bus.registers, holder="h", pool=HERE, clock=lambda: float(next(instants))),
+            policy=Policy(pool=HERE, start_timeout=timedelta()),
+            metrics=Metrics(),
+            lifecycle=bus.log,
+        )
+        yield World(bus, host, scheduling)
+
+
+async def test_a_round_that_changes_nothing_looks_at_workers_once(world: World) -> None:
+    await world.scheduling.round()
+    assert len(world.host.running) == 2
+    world.host.looks = 0
+
+    await world.scheduling.round()
+
+    assert (len(world.host.running), world.host.looks) == (2, 1)
+
+
+async def test_a_silent_worker_is_ended_before_the_round_plans(world: World) -> None:
+    await world.scheduling.round()
+    silent = next(iter(world.host.running.values()))
+    world.host.running[silent.spec.id] = replace(silent, is_pending=False)
+
+    await world.scheduling.round()
+
+    assert silent.spec.id not in world.host.running
+    status = (await world.status())["services"][NAME]
+    assert (status["starting"], status["blocked"]) == (1, "backoff")
+
+
+async def test_the_status_shows_what_the_round_has_started(world: World) -> None:
+    await world.scheduling.round()
+
+    status = await world.status()
+    assert status["services"][NAME] == {"running": 0, "starting": 2, "draining": 0, "desired": 2, "target": 2}
+    (usage,) = status["pools"]
+    assert (usage["workers"], usage["cpu_used"], usage["memory_used"]) == (2, 2 * (1000 + 100), 2 * GIB)
+
+
+def test_a_view_of_a_worker_is_made_anew_when_something_has_changed() -> None:
+    activity, worker = Activity(), RunningWorker(spec=spec("grey-1"), started_at=NOW)
+    (first,) = activity.views([worker], NOW)
+    (same,) = activity.views([worker], NOW + timedelta(seconds=1))
+    assert same is first
+    assert first.state is WorkerState.STARTING
+
+    activity.report(worker.spec.id, 0, NOW)
+    (idle,) = activity.views([worker], NOW)
+    assert (idle.state, idle.idle_since) == (WorkerState.RUNNING, NOW)
+    (draining,) = activity.views([replace(worker, is_draining=True)], NOW)
+    assert draining.state is WorkerState.DRAINING
+    (moved,) = activity.views([replace(worker, started_at=NOW + timedelta(hours=1))], NOW)
+    assert moved.started_at == NOW + timedelta(hours=1)
