@@ -88,7 +88,7 @@ class Intruder:
 
 
 @contextlib.asynccontextmanager
-async def intruding(bus: GuardedBus, credentials: Path) -> AsyncIterator[Intruder]:
+async def intruding(url: str, credentials: Path) -> AsyncIterator[Intruder]:
     """Connect with somebody's credentials, and none of our adapter's manners."""
     file, client = CredentialsFile(credentials), Client()
     intruder = Intruder(client)
@@ -97,7 +97,7 @@ async def intruding(bus: GuardedBus, credentials: Path) -> AsyncIterator[Intrude
         intruder.refused.append(str(error))
 
     await client.connect(
-        bus.server.url,
+        url,
         error_cb=heard,
         user_jwt_cb=file.token,
         signature_cb=file.signature,

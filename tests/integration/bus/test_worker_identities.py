@@ -54,14 +54,14 @@ async def operator(server: GuardedBus) -> AsyncIterator[Bus]:
 @pytest.fixture
 async def intruder(server: GuardedBus, operator: Bus) -> AsyncIterator[Intruder]:
     """Who has the identity of our Service's Workers."""
-    async with intruding(server, server.issue(OURS)) as connected:
+    async with intruding(server.server.url, server.issue(OURS)) as connected:
         yield connected
 
 
 @pytest.fixture
 async def owner(server: GuardedBus, operator: Bus) -> AsyncIterator[Intruder]:
     """Who has that of the other Service: the control, for what nobody may do proves nothing."""
-    async with intruding(server, server.issue(THEIRS)) as connected:
+    async with intruding(server.server.url, server.issue(THEIRS)) as connected:
         yield connected
 
 
@@ -314,7 +314,7 @@ async def test_the_scheduler_drops_a_removed_services_backlog_and_nothing_else(
     await operator.log.append(RETRY_ASKED, ask("left", OURS), key=OURS)
     async with server.component("scheduler") as scheduler:
         assert await scheduler.queue.purge(OURS) == 2
-    async with intruding(server, server.keys / credentials_file("scheduler")) as scheduling:
+    async with intruding(server.server.url, server.keys / credentials_file("scheduler")) as scheduling:
         for stream in ("EVENTS", "LIFECYCLE", "LOGS", "DEAD", "DEFINITIONS", "STATE"):
             assert not await scheduling.may_publish(f"$JS.API.STREAM.PURGE.{stream}")
         for subject in (LANE, PLAN, f"retry.v1.asked.{OURS}", "event.v1.received.x"):
@@ -386,7 +386,7 @@ def ask(identity: str, service: ServiceName) -> RetryAsked:
 
 async def last_stored(server: GuardedBus, subject: str) -> dict[str, str]:
     """Headers of the newest message there."""
-    async with intruding(server, server.keys / credentials_file("operator")) as reader:
+    async with intruding(server.server.url, server.keys / credentials_file("operator")) as reader:
         message = await reader.client.jetstream().get_last_msg(f"WORK_{SHARD}", subject)
     return dict(message.headers or {})
 

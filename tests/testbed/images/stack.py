@@ -1,4 +1,7 @@
-"""The stack of docker-compose.yml, brought up from images that were built here: the file itself is used unchanged."""
+"""The stack of docker-compose.yml, brought up from images that were built here: the file itself is used unchanged.
+
+`EARLIER` holds it as it was while the bus knew one password, with the script that had to be run before.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from tidemill.platform.servers import free_port
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[2]
 CACHE: Final = ROOT / ".cache" / "images"
+EARLIER: Final = HERE.parent / "compose-passwords"
 COMPONENTS: Final = ("gateway", "storage-bridge", "scheduler")
 SERVERS: Final = ("nats", "store", "postgresql")
 
@@ -43,7 +47,7 @@ def compose_command() -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """A project of its own in a directory that holds the file and what secrets.sh made."""
+    """A project of its own in a directory that holds the file."""
 
     directory: Path
     compose: list[str]
@@ -74,14 +78,32 @@ class Stack:
         found = subprocess.run(command, env=self.environment, capture_output=True, check=True, text=True).stdout
         return dict(json.loads(found)[0])
 
-    def secret(self, name: str) -> str:
-        """One file of secrets.sh."""
-        return (self.directory / ".tidemill" / "compose" / "secrets" / name).read_text()
+    def read(self, service: str, path: str) -> str:
+        """A file that a running container sees."""
+        return self.run("exec", "-T", service, "cat", path)
+
+    def address(self, service: str) -> str:
+        """Where this machine reaches a container."""
+        networks = self.inspect(service)["NetworkSettings"]["Networks"]
+        return str(next(iter(networks.values()))["IPAddress"])
+
+    def start(self) -> None:
+        """All of it, as the file is now; healthy."""
+        self.run("up", "--no-build", "--detach", "--wait")
+
+    def upgrade(self) -> None:
+        """Put the newest file in the place of an earlier one, and start it."""
+        shutil.copy(ROOT / "docker-compose.yml", self.directory)
+        self.start()
 
 
 @contextlib.contextmanager
-def stack(directory: Path, *, docker_host: str) -> Iterator[Stack]:
-    """The whole stack, healthy; containers and volumes are removed at the end."""
+def stack(directory: Path, *, docker_host: str, earlier: bool = False) -> Iterator[Stack]:
+    """The whole stack, healthy; containers and volumes are removed at the end.
+
+    Args:
+        earlier: As it was while the bus knew one password.
+    """
     ports = free_port(), free_port(), free_port()
     made = Stack(
         directory=directory,
@@ -90,12 +112,13 @@ def stack(directory: Path, *, docker_host: str) -> Iterator[Stack]:
         gateway_port=ports[0],
         store_port=ports[1],
     )
-    (directory / "deploy" / "compose").mkdir(parents=True)
-    shutil.copy(ROOT / "docker-compose.yml", directory)
-    script = shutil.copy(ROOT / "deploy" / "compose" / "secrets.sh", directory / "deploy" / "compose")
-    subprocess.run(["sh", script], check=True, stdout=subprocess.DEVNULL)
+    if earlier:
+        shutil.copytree(EARLIER, directory, dirs_exist_ok=True)
+        subprocess.run(["sh", directory / "deploy" / "compose" / "secrets.sh"], check=True, stdout=subprocess.DEVNULL)
+    else:
+        shutil.copy(ROOT / "docker-compose.yml", directory)
     try:
-        made.run("up", "--no-build", "--detach", "--wait")
+        made.start()
         yield made
     finally:
         made.run("down", "--volumes", "--timeout", "10", check=False)

@@ -14,6 +14,15 @@ from tidemill.errors import CliError
 _STORE: Final = "jetstream"
 
 
+def accounts_with_streams(server: Path) -> list[Path]:
+    """Directories of the accounts that have any.
+
+    Args:
+        server: The server's directory.
+    """
+    return [directory for directory in _accounts(server / _STORE / _STORE) if _has_streams(directory)]
+
+
 def adopt_streams(server: Path, account: str) -> Path | None:
     """Let the account have the Streams that are there; returns where they were, None: nothing had to be done.
 
@@ -24,7 +33,7 @@ def adopt_streams(server: Path, account: str) -> Path | None:
         CliError: Several accounts have Streams: whose are the right ones is for a person to say.
     """
     store = server / _STORE / _STORE
-    found = [directory for directory in _accounts(store) if _has_streams(directory)]
+    found = accounts_with_streams(server)
     others = [directory for directory in found if directory.name != account]
     if not others:
         return None
