@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from tidemill_common.bus.addresses import drain_subject
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.contracts.contract import ServiceName, WorkerId
 from tidemill_common.settings import BusSettings
-from tidemill_supervisor.draining import drain_subject, follow_drain
+from tidemill_supervisor.draining import follow_drain
 
 
 async def test_a_worker_hears_what_it_is_asked_itself() -> None:

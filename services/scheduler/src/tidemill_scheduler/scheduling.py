@@ -13,8 +13,9 @@ from typing import Final
 import structlog
 
 from tidemill_common.bus import Backlog, Live, Log, WorkQueue
+from tidemill_common.bus.addresses import cause_subject
 from tidemill_common.concurrently import each
-from tidemill_common.contracts.contract import ServiceName, WorkerId, subject_token
+from tidemill_common.contracts.contract import ServiceName, WorkerId
 from tidemill_common.errors import TransientError
 from tidemill_scheduler.activity import Activity, held_in
 from tidemill_scheduler.catalogue import Catalogue
@@ -33,11 +34,6 @@ WORK: Final = "live.work.*"
 REPORTS: Final = "live.worker.*.*"
 STARTS_AT_ONCE: Final = 32
 """In a cluster each waits for a write of the API."""
-
-
-def cause_subject(worker: WorkerSpec) -> str:
-    """Where a Worker hears why its user code's container ended."""
-    return f"live.cause.{subject_token(worker.service)}.{subject_token(worker.id)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +130,7 @@ class Scheduling:
         """Tell Workers why their user code's container ended, and remember it for the Service."""
         async for notice in self._launcher.notices():
             body = json.dumps({"reason": notice.cause.reason, "message": notice.cause.message}).encode()
-            await live.publish(cause_subject(notice.spec), body)
+            await live.publish(cause_subject(notice.spec.service, notice.spec.id), body)
 
     async def round(self) -> None:
         """One look, one plan, and what follows from it.

@@ -11,13 +11,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tidemill_common.bus import Bus
+from tidemill_common.bus.addresses import cause_subject, drain_subject
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.contracts.contract import ServiceName, WorkerId
 from tidemill_common.lifecycle import background
 from tidemill_common.secrets import FileSecretStore
-from tidemill_supervisor.causes import Causes, cause_subject
+from tidemill_supervisor.causes import Causes
 from tidemill_supervisor.domain.transcript import LogBounds
-from tidemill_supervisor.draining import drain_subject, follow_drain
+from tidemill_supervisor.draining import follow_drain
 from tidemill_supervisor.performance import Rules, Tools
 from tidemill_supervisor.ports import Scripts
 from tidemill_supervisor.reporting import Reporter

@@ -10,7 +10,6 @@ from typing import Final
 import structlog
 
 from tidemill_common.bus import Live
-from tidemill_common.contracts.contract import ServiceName, WorkerId, subject_token
 from tidemill_common.contracts.invocation import ROOM_TAKEN, Reason
 from tidemill_supervisor.ports import ContainerEndedError
 
@@ -24,11 +23,6 @@ _REASONS: Final = {
     **dict.fromkeys(("JobDeleted", "PodDeleted"), Reason.WORKER_LOST),
 }
 _UNKNOWN: Final = ContainerEndedError(Reason.CONTAINER_ENDED, "the user's container ended; nobody said why")
-
-
-def cause_subject(service: ServiceName, worker: WorkerId) -> str:
-    """Where one Worker is told."""
-    return f"live.cause.{subject_token(service)}.{subject_token(worker)}"
 
 
 class Causes:

@@ -11,14 +11,8 @@ from collections.abc import Callable
 import structlog
 
 from tidemill_common.bus import Live
-from tidemill_common.contracts.contract import ServiceName, WorkerId, subject_token
 
 log = structlog.get_logger()
-
-
-def drain_subject(service: ServiceName, worker: WorkerId) -> str:
-    """Where one Worker is asked."""
-    return f"live.drain.{subject_token(service)}.{subject_token(worker)}"
 
 
 async def follow_drain(live: Live, subject: str, finish: Callable[[], None]) -> None:

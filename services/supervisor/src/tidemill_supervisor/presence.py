@@ -15,7 +15,6 @@ import msgspec
 import structlog
 
 from tidemill_common.bus import Live
-from tidemill_common.contracts.contract import ServiceName, WorkerId, subject_token
 from tidemill_common.errors import TidemillError
 from tidemill_supervisor.reporting import Execution
 
@@ -26,11 +25,6 @@ _TOLD: Final = 256
 _AT_ONCE: Final = 10
 _SPAN_SECONDS: Final = 0.25
 """At most ten tellings in a quarter of a second: resident scripts begin and end thousands of Invocations a second."""
-
-
-def presence_subject(service: ServiceName, worker: WorkerId) -> str:
-    """Where one Worker tells of itself."""
-    return f"live.worker.{subject_token(service)}.{subject_token(worker)}"
 
 
 class Presence:

@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from tidemill_common.bus import Bus, Lease, Leases
+from tidemill_common.bus.addresses import busy_subject
 from tidemill_common.contracts.contract import InvocationId, ServiceName, WorkerId
 from tidemill_common.lifecycle import background
 from tidemill_common.secrets import SecretStore
@@ -25,7 +26,7 @@ from tidemill_supervisor.definitions import Definition, Definitions
 from tidemill_supervisor.domain.environment import Place
 from tidemill_supervisor.domain.leasing import within_reuse
 from tidemill_supervisor.performance import Tools
-from tidemill_supervisor.presence import Presence, presence_subject
+from tidemill_supervisor.presence import Presence
 from tidemill_supervisor.provision import Provision
 from tidemill_supervisor.reporting import Execution
 from tidemill_supervisor.stores import OpenStores
@@ -121,7 +122,7 @@ class Worker:
     async def _work(self, definition: Definition) -> None:
         reuse = definition.service.reuse
         slots = min(self._slots or definition.service.slots, reuse or 256)
-        subject = presence_subject(self._identity.service, self._identity.worker)
+        subject = busy_subject(self._identity.service, self._identity.worker)
         presence = Presence(
             self._bus.live,
             subject,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tidemill_common.contracts.contract import ServiceName, Subject, derive_id, subject_token
+from tidemill_common.contracts.contract import ServiceName, Subject, WorkerId, derive_id, subject_token
 from tidemill_common.contracts.event import Lane
 from tidemill_common.errors import InvalidInputError
 
@@ -82,6 +82,25 @@ def work_subject(shard: int, service: str, lane: Lane) -> str:
 def later_subject(shard: int, service: str, lane: Lane, invocation: str) -> str:
     """Where one Invocation waits for its time. No Consumer may match it: an ack would delete the plan."""
     return f"later.{shard}.{service}.{lane}.{subject_token(invocation)}"
+
+
+def busy_subject(service: ServiceName, worker: WorkerId) -> str:
+    """Where one Worker tells how busy it is."""
+    return _of_worker("worker", service, worker)
+
+
+def cause_subject(service: ServiceName, worker: WorkerId) -> str:
+    """Where one Worker is told why its user's container ended, or its room is taken away."""
+    return _of_worker("cause", service, worker)
+
+
+def drain_subject(service: ServiceName, worker: WorkerId) -> str:
+    """Where one Worker is asked to finish what it has and to end."""
+    return _of_worker("drain", service, worker)
+
+
+def _of_worker(what: str, service: ServiceName, worker: WorkerId) -> str:
+    return f"live.{what}.{subject_token(service)}.{subject_token(worker)}"
 
 
 def service_token(service: ServiceName) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tidemill_common.bus import Live
-from tidemill_common.contracts.contract import subject_token
+from tidemill_common.bus.addresses import drain_subject
 from tidemill_common.errors import InvalidInputError, UnavailableError
 from tidemill_scheduler.domain.snapshot import Pool
 from tidemill_scheduler.identities import identities_of
@@ -83,14 +83,9 @@ def drain_over(live: Live) -> Drain:
     """Asks Workers over the bus."""
 
     async def drain(worker: WorkerSpec) -> None:
-        await live.publish(drain_subject(worker), json.dumps({}).encode())
+        await live.publish(drain_subject(worker.service, worker.id), json.dumps({}).encode())
 
     return drain
-
-
-def drain_subject(worker: WorkerSpec) -> str:
-    """Where a Worker hears that it should finish what it has and end."""
-    return f"live.drain.{subject_token(worker.service)}.{subject_token(worker.id)}"
 
 
 def _fixed_pool(pool: PoolSettings) -> Pool | None:
