@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from tests.unit.scheduler.planned import GIB, pool
+from tests.unit.scheduler.rounds import Host
 from tidemill_common.bus import Bus
 from tidemill_common.bus.memory.server import open_memory
 from tidemill_common.contracts.contract import ServiceName, WorkerId
@@ -19,54 +19,16 @@ from tidemill_common.contracts.service import Service, ServiceDefined, Synchrono
 from tidemill_common.settings import BusSettings
 from tidemill_scheduler.activity import Activity
 from tidemill_scheduler.catalogue import Catalogue
-from tidemill_scheduler.domain.snapshot import Pool, WorkerState
+from tidemill_scheduler.domain.snapshot import WorkerState
 from tidemill_scheduler.leadership import LeaderLease
 from tidemill_scheduler.metrics import Metrics
-from tidemill_scheduler.ports import Cause, RunningWorker, WorkerEnded, WorkerNotice, WorkerSpec
+from tidemill_scheduler.ports import RunningWorker, WorkerSpec
 from tidemill_scheduler.scheduling import Policy, Scheduling
 from tidemill_scheduler.status import REGISTER, StatusBoard
 
 HERE = replace(pool(4), beside_cpu_millicores=100)
 NAME = ServiceName("grey")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass
-class Host:
-    """Workers that do what they are told, at once; they wait for room, so that nobody minds their silence."""
-
-    running: dict[WorkerId, RunningWorker] = field(default_factory=dict)
-    looks: int = 0
-
-    async def adopt(self) -> None:
-        pass
-
-    async def start(self, worker: WorkerSpec, service: Service) -> None:
-        self.running[worker.id] = RunningWorker(spec=worker, started_at=datetime.now(UTC), is_pending=True)
-
-    async def stop(self, worker: WorkerId) -> None:
-        del self.running[worker]
-
-    async def kill(self, worker: WorkerId) -> None:
-        del self.running[worker]
-
-    def workers(self) -> Sequence[RunningWorker]:
-        self.looks += 1
-        return list(self.running.values())
-
-    async def exits(self) -> AsyncIterator[WorkerEnded]:
-        await asyncio.Event().wait()
-        yield WorkerEnded(spec=spec("never"), was_draining=True)
-
-    async def notices(self) -> AsyncIterator[WorkerNotice]:
-        await asyncio.Event().wait()
-        yield WorkerNotice(spec=spec("never"), cause=Cause("Never"))
-
-    def pool(self) -> Pool | None:
-        return HERE
-
-    async def close(self) -> None:
-        pass
 
 
 def spec(name: str) -> WorkerSpec:
@@ -98,14 +60,13 @@ class World:
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     """One Service that wants two Workers at all times, and a leading scheduler whose status is always due."""
-    catalogue, host = Catalogue(), Host()
+    catalogue, host = Catalogue(), Host(HERE)
     service = Service(
         name=NAME, image="i", script="s", owner="ada", cpu="1", memory="1Gi", synchronous=Synchronous(min_scale=2)
     )
     catalogue.define(ServiceDefined(name=NAME, revision=1, at=NOW, service=service))
     async with open_memory(BusSettings(url="memory://")) as bus:
         leader = LeaderLease(bus.registers, holder="h", lease=timedelta(hours=1), renew=timedelta(hours=1))
-        await leader.step()
         await leader.step()
         instants = iter(range(0, 1_000_000, 100))
         scheduling = Scheduling(
