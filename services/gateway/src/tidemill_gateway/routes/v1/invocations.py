@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
@@ -29,9 +29,7 @@ _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 def router(deps: Dependencies, repeats: Repeats) -> APIRouter:
     """The routes."""
     routes = APIRouter(prefix="/v1/invocations", tags=["invocations"])
-    tails = Tails(deps.queries, deps.logs, deps.changes, deps.stopping)
     reader = Depends(Readers(deps))
-    only_admin = [Depends(admin(deps.admin))]
 
     async def own(
         invocation: Annotated[str, Path(min_length=1, max_length=64)], reading: Reader = reader
@@ -40,8 +38,15 @@ def router(deps: Dependencies, repeats: Repeats) -> APIRouter:
         reading.require(row.service)
         return row
 
-    named = Depends(own)  # as a default: the postponed annotations cannot name what is local here
+    named = Depends(own)
+    _finding(routes, deps, reader, named)
+    _acting(routes, deps, repeats, named)
+    _output(routes, deps, named)
+    return routes
 
+
+# `reader` and `named` are defaults in these: postponed annotations cannot name what is local.
+def _finding(routes: APIRouter, deps: Dependencies, reader: Any, named: Any) -> None:
     @routes.get("", summary="List, newest first")
     async def list_invocations(
         reading: Reader = reader,
@@ -71,6 +76,10 @@ def router(deps: Dependencies, repeats: Repeats) -> APIRouter:
     async def get_invocation(row: InvocationRow = named) -> InvocationView:
         return InvocationView.of(row)
 
+
+def _acting(routes: APIRouter, deps: Dependencies, repeats: Repeats, named: Any) -> None:
+    only_admin = [Depends(admin(deps.admin))]
+
     @routes.post("/{invocation}/cancel", status_code=202, dependencies=only_admin, summary="Cancel")
     async def cancel_invocation(row: InvocationRow = named) -> InvocationView:
         await cancel(row, deps.bus.log, principal=deps.admin.username)
@@ -81,6 +90,10 @@ def router(deps: Dependencies, repeats: Repeats) -> APIRouter:
         new = await repeats.retry(row)
         response.headers["location"] = f"/v1/invocations/{new}"
         return Started(id=new, redrive_of=row.id)
+
+
+def _output(routes: APIRouter, deps: Dependencies, named: Any) -> None:
+    tails = Tails(deps.queries, deps.logs, deps.changes, deps.stopping)
 
     @routes.get("/{invocation}/result", response_class=Response, summary="The answer of a direct call, as it came")
     async def get_result(row: InvocationRow = named) -> Response:
@@ -106,8 +119,6 @@ def router(deps: Dependencies, repeats: Repeats) -> APIRouter:
         """Server-sent events `invocation`, `log` and at last `end`; resumes behind `Last-Event-ID`."""
         events = _events(tails.tail(row, Seen.parse(last_event_id)))
         return StreamingResponse(events, media_type="text/event-stream", headers=_STREAM_HEADERS)
-
-    return routes
 
 
 async def _text(tail: AsyncGenerator[News, None], *, timestamps: bool) -> AsyncIterator[str]:
