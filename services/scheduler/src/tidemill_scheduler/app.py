@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Final
@@ -63,26 +64,8 @@ async def _schedule(
     metrics: Metrics,
     stopping: asyncio.Event,
 ) -> None:
-    holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    catalogue, policy = Catalogue(), policy_of(settings)
-    leader = LeaderLease(
-        bus.registers,
-        holder=holder,
-        lease=settings.leader.lease,
-        renew=settings.leader.renew,
-        on_change=lambda: wake(),
-    )
-    images = launcher.image_views if isinstance(launcher, ImageKeeper) else None
-    scheduling = Scheduling(
-        queue=bus.queue,
-        launcher=launcher,
-        catalogue=catalogue,
-        leader=leader,
-        status=StatusBoard(bus.registers, holder=holder, pool=policy.pool, images=images),
-        policy=policy,
-        metrics=metrics,
-        lifecycle=bus.log,
-    )
+    catalogue, leader = Catalogue(), _candidate(settings, bus, lambda: wake())
+    scheduling = _scheduling(settings, bus, launcher, catalogue, leader, metrics)
     exposing = Exposing(
         exposer=exposer,
         definitions=catalogue,
@@ -105,9 +88,32 @@ async def _schedule(
         **scheduling.tasks(bus.live),
         **exposing.tasks(),
     ):
-        log.info("scheduler ready", holder=holder, pool=policy.pool)
+        log.info("scheduler ready", holder=leader.holder)
         await stopping.wait()
     await leader.release()
+
+
+def _candidate(settings: Settings, bus: Bus, on_change: Callable[[], None]) -> LeaderLease:
+    holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    lease = settings.leader
+    return LeaderLease(bus.registers, holder=holder, lease=lease.lease, renew=lease.renew, on_change=on_change)
+
+
+def _scheduling(
+    settings: Settings, bus: Bus, launcher: Launcher, catalogue: Catalogue, leader: LeaderLease, metrics: Metrics
+) -> Scheduling:
+    policy = policy_of(settings)
+    images = launcher.image_views if isinstance(launcher, ImageKeeper) else None
+    return Scheduling(
+        queue=bus.queue,
+        launcher=launcher,
+        catalogue=catalogue,
+        leader=leader,
+        status=StatusBoard(bus.registers, holder=leader.holder, pool=policy.pool, images=images),
+        policy=policy,
+        metrics=metrics,
+        lifecycle=bus.log,
+    )
 
 
 async def _create_missing(streams: Streams) -> None:

@@ -46,7 +46,7 @@ class LeaderLease:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registers = registers
-        self._holder = holder
+        self.holder = holder
         self._lease = lease.total_seconds()
         self._renew = renew.total_seconds()
         self._on_change = on_change
@@ -102,7 +102,7 @@ class LeaderLease:
         current = await self._registers.get(REGISTER)
         if current is None:
             await self._put(0)
-        elif _holder(current) in ("", self._holder):  # released; or our own write whose answer got lost
+        elif _holder(current) in ("", self.holder):  # released; or our own write whose answer got lost
             await self._put(current.revision)
         elif self._seen is None or self._seen[0] != current.revision:
             self._seen = (current.revision, self._clock())
@@ -112,11 +112,11 @@ class LeaderLease:
     async def _put(self, revision: int) -> None:
         begun = self._clock()
         taken = self._revision is None
-        self._revision = await self._registers.put(REGISTER, _entry(self._holder), revision=revision)
+        self._revision = await self._registers.put(REGISTER, _entry(self.holder), revision=revision)
         self._held_until = begun + self._lease - _MARGIN
         self._seen = None
         if taken:
-            log.info("leadership taken", holder=self._holder)
+            log.info("leadership taken", holder=self.holder)
 
     def _give_up_if_late(self, error: BaseException) -> None:
         if self._revision is None:
