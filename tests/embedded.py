@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +19,8 @@ from typing import Any, Final
 import httpx
 import psutil
 
+from tests.clients import every_invocation, own_store
 from tidemill_common.storage import ObjectStore
-from tidemill_common.storage.opening import open_store
 
 COMPONENTS: Final = ("gateway", "storage-bridge", "scheduler")
 SERVERS: Final = ("nats", "seaweedfs")
@@ -137,28 +138,15 @@ class Platform:
 
     def invocations(self, service: str) -> list[dict[str, Any]]:
         """All Invocations of one Service, page by page."""
-        found: list[dict[str, Any]] = []
-        cursor = ""
-        while True:
-            query = f"/v1/invocations?service={service}&limit=500" + (f"&cursor={cursor}" if cursor else "")
-            page = self.patiently("GET", query).json()
-            found += page["items"]
-            cursor = page["next"] or ""
-            if not cursor:
-                return found
+        return every_invocation(self.patiently, service)
 
-    @contextlib.asynccontextmanager
-    async def store(self) -> AsyncIterator[ObjectStore]:
+    def store(self) -> AbstractAsyncContextManager[ObjectStore]:
         """The platform's own store."""
-        fields = {
-            "endpoint": self.connection["s3_endpoint"],
-            "access_key": self.connection["s3_access_key"],
-            "secret_key": self.connection["s3_secret_key"],
-            "region": "us-east-1",
-            "verify": True,
-        }
-        async with open_store("minio.default", fields) as store:
-            yield store
+        return own_store(
+            self.connection["s3_endpoint"],
+            access_key=self.connection["s3_access_key"],
+            secret_key=self.connection["s3_secret_key"],
+        )
 
 
 @contextlib.contextmanager

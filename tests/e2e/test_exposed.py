@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import Platform, running_platform
+from tidemill.platform.servers import free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -147,13 +147,6 @@ class Client:
 def client(platform: Platform) -> Client:
     """Of the module's platform."""
     return Client(platform)
-
-
-def free_port() -> int:
-    """One that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], what: str, logs: Callable[[], str] = str, timeout: float = 60) -> None:

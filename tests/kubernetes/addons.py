@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -20,6 +19,7 @@ import httpx
 import pytest
 import yaml
 
+from tidemill.platform.servers import free_port
 from tidemill_common.errors import ConflictError, NotFoundError
 from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object
 
@@ -39,13 +39,6 @@ def program(name: str) -> Path:
         give_up = pytest.fail if os.environ.get("CI") else pytest.skip
         give_up(f"{name} is not built: tests/testbed/kubernetes/addons.sh .cache")
     return path
-
-
-def free_port() -> int:
-    """One that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.kubernetes.addons import CACHE, create, free_port, process
+from tests.kubernetes.addons import CACHE, create, process
+from tidemill.platform.servers import free_port
 from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object
 
 GROUP: Final = "/apis/kueue.x-k8s.io/v1beta1"

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.kubernetes.waiting import until
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.exposed import DeploymentState, Wish
 from tidemill_common.contracts.service import Expose, Service
@@ -72,16 +73,7 @@ class Cluster:
 
     async def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 90) -> Any:
         """Wait for a condition, plain or a coroutine's."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while True:
-                    value = condition()
-                    if asyncio.iscoroutine(value):
-                        value = await value
-                    if value:
-                        return value
-                    await asyncio.sleep(0.1)
-        raise AssertionError(f"not within {seconds} s: {what}")
+        return await until(condition, what, seconds=seconds)
 
     def state(self, exposure: Exposure) -> DeploymentState:
         """What would be told."""

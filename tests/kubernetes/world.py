@@ -24,6 +24,7 @@ import yaml
 
 from tests.integration.supervisor.platform import KEYS, Platform, platform
 from tests.kubernetes.relay import Relay, relay
+from tests.kubernetes.waiting import until
 from tests.servers import Running
 from tidemill.platform.servers import NatsServer, SeaweedServer
 from tidemill_common.contracts.contract import InvocationId
@@ -128,16 +129,7 @@ class World:
 
     async def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 60) -> Any:
         """Wait for a condition (a function, or a coroutine function); what it gave."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while True:
-                    value = condition()
-                    if asyncio.iscoroutine(value):
-                        value = await value
-                    if value:
-                        return value
-                    await asyncio.sleep(0.05)
-        raise AssertionError(f"not within {seconds} s: {what}\n{self.log.read_text(errors='replace')[-4000:]}")
+        return await until(condition, what, seconds=seconds, show=lambda: self.log.read_text(errors="replace")[-4000:])
 
     def end(self) -> None:
         """kill -9 of every scheduler; Workers go with the namespace."""

@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
 
+from tests.clients import every_invocation, own_store
 from tidemill_common.storage import ObjectStore
-from tidemill_common.storage.opening import open_store
 
 ENDED: Final = frozenset({"Succeeded", "Failed", "Cancelled"})
 
@@ -86,15 +87,7 @@ class Target:
 
     def invocations(self, service: str) -> list[dict[str, Any]]:
         """All Invocations of one Service, page by page."""
-        found: list[dict[str, Any]] = []
-        cursor = ""
-        while True:
-            query = f"/v1/invocations?service={service}&limit=500" + (f"&cursor={cursor}" if cursor else "")
-            page = self.patiently("GET", query).json()
-            found += page["items"]
-            cursor = page["next"] or ""
-            if not cursor:
-                return found
+        return every_invocation(self.patiently, service)
 
     def ended(self, identity: str) -> dict[str, Any]:
         """The Invocation, once it has ended."""
@@ -164,18 +157,9 @@ class Target:
             assert time.monotonic() < deadline, f"not within {self.patience:.0f} s: {what} {show()}"
             time.sleep(every)
 
-    @contextlib.asynccontextmanager
-    async def store(self) -> AsyncIterator[ObjectStore]:
+    def store(self) -> AbstractAsyncContextManager[ObjectStore]:
         """The platform's own store."""
-        fields = {
-            "endpoint": self.s3_endpoint,
-            "access_key": self.s3_access_key,
-            "secret_key": self.s3_secret_key,
-            "region": "us-east-1",
-            "verify": True,
-        }
-        async with open_store("minio.default", fields) as store:
-            yield store
+        return own_store(self.s3_endpoint, access_key=self.s3_access_key, secret_key=self.s3_secret_key)
 
     async def _with_store(self, work: Callable[[ObjectStore], Any]) -> Any:
         async with self.store() as store:
