@@ -8,7 +8,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" = 0 ] || { echo "must be root" >&2; exit 1; }
 mkdir -p "$1"
 state=$(cd "$1" && pwd)
-cache=${2:-$state/cache}
+mkdir -p "${2:-$state/cache}"
+cache=$(cd "${2:-$state/cache}" && pwd)
 . "$here/env.sh"
 say() { echo "[$SECONDS s] $*" >&2; }
 
