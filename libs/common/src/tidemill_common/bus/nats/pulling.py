@@ -7,6 +7,7 @@ It is never asked for more than its owner can take.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -146,6 +147,13 @@ class Pull:
 
 def _nanoseconds(value: timedelta) -> int:
     return value // timedelta(microseconds=1) * 1000
+
+
+async def news(woken: asyncio.Event) -> None:
+    """Wait until woken, or until it is time to look whether the server is silent."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HEARTBEAT.total_seconds()):
+            await woken.wait()
 
 
 async def create_consumer(

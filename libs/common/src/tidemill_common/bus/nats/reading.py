@@ -19,7 +19,7 @@ import structlog
 
 from tidemill_common.bus import Position, Record
 from tidemill_common.bus.nats.frames import Message
-from tidemill_common.bus.nats.pulling import HEARTBEAT, Origin, Pull, create_consumer, origin_of
+from tidemill_common.bus.nats.pulling import Origin, Pull, create_consumer, news, origin_of
 from tidemill_common.bus.nats.wire import Wire
 from tidemill_common.contracts.contract import Contract
 from tidemill_common.errors import InvalidMessageError, TransientError, UnavailableError
@@ -174,11 +174,7 @@ class _Reader(Generic[M]):
         self._woken.clear()
         if self._buffer or self._broken:
             return
-        try:
-            async with asyncio.timeout(HEARTBEAT.total_seconds()):
-                await self._woken.wait()
-        except TimeoutError:
-            return  # time to look whether the server is silent
+        await news(self._woken)
 
     async def _try_to_renew(self) -> None:
         try:
