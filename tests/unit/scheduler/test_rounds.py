@@ -104,6 +104,23 @@ async def test_a_silent_worker_is_ended_before_the_round_plans(world: World) -> 
     assert (status["starting"], status["blocked"]) == (1, "backoff")
 
 
+async def test_a_worker_that_is_cut_off_but_heard_works_on_beside_the_one_that_replaces_it(world: World) -> None:
+    await world.scheduling.round()
+    lost = {name: replace(one, is_pending=False, is_cut_off=True) for name, one in world.host.running.items()}
+    world.host.running |= lost
+    for name in lost:
+        world.scheduling._activity.report(name, 1, datetime.now(UTC))
+
+    room, world.host.room = world.host.room, replace(world.host.room, cpu_millicores=0, memory_bytes=0)
+    await world.scheduling.round()
+    assert world.host.running.keys() == lost.keys()
+
+    world.host.room = room
+    await world.scheduling.round()
+    assert len(world.host.running) == 4
+    assert lost.keys() <= world.host.running.keys()
+
+
 async def test_the_status_shows_what_the_round_has_started(world: World) -> None:
     await world.scheduling.round()
 

@@ -216,7 +216,8 @@ class Scheduling:
     def _snapshot(
         self, running: Sequence[RunningWorker], backlog: Mapping[ServiceName, Backlog], now: datetime
     ) -> Snapshot:
-        workers = self._activity.views(running, now)
+        # those that are cut off take no room of what the launcher has, and are not to be counted on
+        workers = self._activity.views([one for one in running if not one.is_cut_off], now)
         self._forget_recovered(workers, now)
         policy = self._policy
         return Snapshot(
