@@ -68,6 +68,7 @@ async def test_a_worker_that_was_lost_with_its_node_is_told_at_once_and_one_that
     assert [(record.change, record.attempt) for record in second] == [(Change.STARTED, 1), (Change.SUCCEEDED, 1)]
     assert sorted(await cluster.platform.objects("data/out/")) == ["data/out/kept", "data/out/lost"]
     await cluster.until(lambda: _nothing_waits(cluster), "the account balances")
+    assert "over-limit" not in cluster.log.read_text()  # nobody drains for the room that went with the node
 
 
 @contextlib.asynccontextmanager
