@@ -250,6 +250,24 @@ def test_a_worker_without_a_node_is_withdrawn_when_its_time_is_over() -> None:
     assert told.withdrawn == [SPEC.id]
 
 
+@pytest.mark.parametrize(("exit_code", "seconds"), [(0, 30), (137, 3)])
+def test_a_user_container_may_outlive_its_supervisor_for_longer_when_that_did_its_work(
+    exit_code: int, seconds: int
+) -> None:
+    told = Told()
+    told.roster.complete()
+    told.tell("running")
+    pod = named(json.loads((SAMPLES / "running.json").read_text())["pod"])
+    supervisor = next(one for one in pod["status"]["containerStatuses"] if one["name"] == "supervisor")
+    supervisor["state"] = {"terminated": {"exitCode": exit_code}}
+    told.roster.take_pod(Change(ChangeType.MODIFIED, pod))
+    now = datetime.now(UTC)
+    told.roster.withdraw_overdue(now + timedelta(seconds=seconds - 1))
+    assert told.withdrawn == []
+    told.roster.withdraw_overdue(now + timedelta(seconds=seconds + 1))
+    assert told.withdrawn == [SPEC.id]
+
+
 def test_an_ended_user_container_is_told_once_while_its_worker_lives() -> None:
     told = Told()
     told.roster.complete()

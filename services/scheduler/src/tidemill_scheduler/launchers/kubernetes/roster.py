@@ -263,7 +263,8 @@ class Roster:
 
     def _limit(self, standing: Standing) -> timedelta | None:
         if standing.supervisor_ended:
-            return self._settings.leftover_timeout
+            is_orderly = standing.exit_code == 0
+            return self._settings.leftover_timeout if is_orderly else self._settings.abandoned_timeout
         if standing.user_ended is not None:
             return self._settings.ending_timeout
         if standing.stage is not Stage.PENDING or standing.trouble is None or standing.trouble.reason == SUSPENDED:

@@ -130,8 +130,11 @@ class KubernetesSettings(Group):
     """Workers of one Service that may wait for a node or a quota; more where an autoscaler adds nodes for them."""
     container_timeout: timedelta = timedelta(minutes=2)
     """A pod whose containers cannot be made (a Secret is missing) for this long is withdrawn."""
-    leftover_timeout: timedelta = timedelta(seconds=3)
-    """How long the user's container may outlive its supervisor; it should end with it."""
+    leftover_timeout: timedelta = timedelta(seconds=30)
+    """How long the user's container may outlive a supervisor that ended in order: it ends with it, but a busy node is
+    slow to say so."""
+    abandoned_timeout: timedelta = timedelta(seconds=3)
+    """The same for a supervisor that died: until then nobody hears what became of its Invocations."""
     ending_timeout: timedelta = timedelta(seconds=20)
     """How long a supervisor may outlive the user's container: it ends its Attempt meanwhile."""
     drain_interval: timedelta = timedelta(seconds=5)

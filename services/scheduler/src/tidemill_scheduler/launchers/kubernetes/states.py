@@ -74,6 +74,7 @@ class Standing:
     """The supervisor has ended; the user's container runs."""
     cause: Cause | None = None
     exit_code: int | None = None
+    """Of the supervisor, once it has ended."""
     signal: int | None = None
     """Ended: of the supervisor."""
     last_line: str = ""
@@ -113,7 +114,12 @@ def _with_pod(seen: Seen, pod: Object) -> Standing:
     if "terminated" in supervisor.get("state", {}):
         pull, is_hopeless = pull_trouble(pod)
         return Standing(
-            stage=Stage.RUNNING, since=_created(pod), supervisor_ended=True, trouble=pull, is_hopeless=is_hopeless
+            stage=Stage.RUNNING,
+            since=_created(pod),
+            supervisor_ended=True,
+            exit_code=supervisor["state"]["terminated"].get("exitCode"),
+            trouble=pull,
+            is_hopeless=is_hopeless,
         )
     ended = user_cause(user)
     if started is not None and ("running" in user.get("state", {}) or ended is not None):
