@@ -48,7 +48,7 @@ test-peers: dev  ## what other stores really send: MinIO, built from its Go modu
 	sh tests/peers/install.sh
 	$(BIN)/pytest -m peers
 
-test-kubernetes: dev servers  ## the platform in a cluster: that of KUBECONFIG, or one made for it (root; fifteen minutes to build, once)
+test-kubernetes: dev servers  ## the platform in a cluster: that of KUBECONFIG, or one made for it (root; twenty minutes to build, once)
 	[ -n "$$KUBECONFIG" ] || tests/testbed/kubernetes/addons.sh .cache
 	tests/testbed/kubernetes/with-cluster.sh $(BIN)/pytest -m kubernetes
 

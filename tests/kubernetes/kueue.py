@@ -1,6 +1,6 @@
 """Kueue as a process of this machine, for a cluster that it reaches: queues that admit Jobs.
 
-Built by tests/testbed/kubernetes/kueue.sh. It wants certificates at fixed places, so it runs in a folder as its root;
+Built by tests/testbed/kubernetes/addons.sh. It wants certificates at fixed places, so it runs in a folder as its root;
 its web hooks are not registered. What it adds to the cluster is removed.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.kubernetes.addons import CACHE, create, process
+from tests.kubernetes.addons import CACHE, create, process, program
 from tidemill.platform.servers import free_port
 from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object
 
@@ -54,9 +54,7 @@ async def apply_all(api: KubernetesApi, text: str) -> None:
 
 def _root(kubeconfig: Path, root: Path) -> Path:
     """All that it reads."""
-    binary = CACHE / "bin" / "kueue"
-    if not binary.is_file():
-        pytest.skip("kueue is not built: tests/testbed/kubernetes/kueue.sh .cache")
+    binary = program("kueue")
     root.mkdir()
     shutil.copy(binary, root / "kueue")
     shutil.copy(kubeconfig, root / "kubeconfig")
