@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,15 +26,22 @@ def missing(what: str) -> None:
     pytest.skip(f"{what} is not installed")
 
 
-def wait_until_answers(url: str, process: subprocess.Popen[bytes], log: Path, timeout: float = 30) -> None:
-    """Return when `url` answers 200; fail when the process ends or the time is over."""
+def wait_until_answers(
+    url: str,
+    process: subprocess.Popen[bytes],
+    log: Path,
+    timeout: float = 30,
+    *,
+    is_ready: Callable[[bytes], bool] = lambda _: True,
+) -> None:
+    """Return when `url` answers 200 with a body that `is_ready`; fail when the process ends or the time is over."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         with (
             contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
             urllib.request.urlopen(url, timeout=2) as answer,
         ):
-            if answer.status == 200:
+            if answer.status == 200 and is_ready(answer.read()):
                 return
         if process.poll() is not None:
             break
@@ -56,6 +64,8 @@ class Running:
                 self.server.command(), stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
             )
         wait_until_answers(self.server.ready_url, self.process, self.log)
+        if isinstance(self.server, SeaweedServer):
+            wait_until_answers(self.server.topology_url, self.process, self.log, is_ready=_has_volumes)
 
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""
@@ -70,6 +80,11 @@ class Running:
                 self.process.wait(15)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+
+def _has_volumes(topology: bytes) -> bool:
+    """A store that was started again can answer before its volumes are known, and finds no object then."""
+    return bool(json.loads(topology)["Topology"].get("Max"))
 
 
 @contextlib.contextmanager
