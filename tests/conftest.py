@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import Running, nats_server, postgresql_server, seaweed_server
 from tests.testbed.docker import DockerHost, docker_host
+
+settings.register_profile("tidemill", settings.default, deadline=None)  # machines are shared: no test is timed
+settings.load_profile("tidemill")
 
 
 @pytest.fixture(scope="module")
