@@ -28,9 +28,10 @@ built() { # NAME MODULE PACKAGE [FLAG…]
 	echo "$module" >"$out/bin/$name.module"
 }
 without_dns_providers() { # MODULE SCRATCH: its go.mod, with a copy of lego that knows none
-	local source lego=github.com/go-acme/lego/v4
+	local source version lego=github.com/go-acme/lego/v4
 	source=$(fetched "$1")
-	cp -r "$(cd "$source" && go list -m -f '{{.Dir}}' $lego)" "$2/lego"
+	version=$(cd "$source" && go list -m -f '{{.Version}}' $lego)
+	cp -r "$(fetched "$lego@$version")" "$2/lego"
 	cp "$source/go.mod" "$source/go.sum" "$2"
 	chmod -R u+w "$2"
 	cat >"$2/lego/providers/dns/zz_gen_dns_providers.go" <<-'GO'
