@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -140,3 +141,11 @@ def test_an_attempt_that_comes_back_from_the_dead_does_not_reopen() -> None:
     log = [(1, record(Change.DEAD, 3, 5)), (2, record(Change.SUCCEEDED, 2, 9)), (3, record(Change.STARTED, 4, 10))]
     row = folded(log)
     assert (row.phase, row.dead, row.attempts) == (Phase.FAILED, True, 4)
+
+
+@pytest.mark.parametrize("seen", [(Change.FAILED, Change.CANCELLED), (Change.CANCELLED, Change.FAILED)])
+def test_a_passed_deadline_is_one_end_whoever_sees_it_first(seen: tuple[Change, Change]) -> None:
+    log = [(number, record(change, 1, number, reason=Reason.DEADLINE_PASSED)) for number, change in enumerate(seen, 1)]
+    row = folded(log)
+    assert (row.phase, row.reason, row.dead) == (Phase.CANCELLED, Reason.DEADLINE_PASSED, False)
+    assert counted(None, row) == ("cancelled",)

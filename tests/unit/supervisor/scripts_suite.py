@@ -149,6 +149,10 @@ class ScriptsSuite:
         assert (outcome.reason, outcome.exit_code) == (Reason.TIMEOUT, 9)
         assert bench.written.endswith(b"bye\n")
 
+    async def test_a_script_that_has_no_time_left_is_ended(self, bench: Bench) -> None:
+        outcome = await bench.run("while true; do sleep 0.01; done", Limits(timeout=timedelta(0)))
+        assert outcome.reason is Reason.TIMEOUT
+
     async def test_what_a_script_leaves_behind_is_gone(self, bench: Bench) -> None:
         script = """
             sleep 60 & echo $! > child

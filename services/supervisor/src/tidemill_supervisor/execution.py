@@ -72,7 +72,7 @@ async def execute(scripts: Scripts, command: Command, place: Place, limits: Limi
 async def _run_until_limit(running: Running, workspace: Path, limits: Limits) -> Reason | None:
     """None: it ended by itself; else the limit that it reached."""
     try:
-        async with asyncio.timeout(limits.timeout.total_seconds() if limits.timeout else None):
+        async with asyncio.timeout(None if limits.timeout is None else limits.timeout.total_seconds()):
             if limits.disk_bytes is None:
                 await running.wait()
                 return None

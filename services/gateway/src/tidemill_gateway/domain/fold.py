@@ -133,9 +133,16 @@ def _move_on(values: dict[str, Any], record: InvocationChanged) -> None:
         values["progress"] = progress
 
 
+def _phase(record: InvocationChanged) -> Phase:
+    """A passed deadline is the caller's end of it, whether the gateway or the Worker saw it first."""
+    if record.change in TERMINAL and record.reason is Reason.DEADLINE_PASSED:
+        return Phase.CANCELLED
+    return _PHASES[record.change]
+
+
 def _described(record: InvocationChanged) -> dict[str, Any]:
     return {
-        "phase": _PHASES[record.change],
+        "phase": _phase(record),
         "revision": record.revision,
         "worker": record.worker,
         "reason": record.reason,
