@@ -48,6 +48,8 @@ class _Child:
     record: WorkerRecord
     pidfd: int
     is_adopted: bool
+    has_ended: bool = False
+    """It is being cleaned up after: `pidfd` is closed, and its number may be another's."""
 
 
 class ProcessLauncher:
@@ -110,7 +112,7 @@ class ProcessLauncher:
     async def stop(self, worker: WorkerId) -> None:
         """SIGTERM, once."""
         child = self._children.get(worker)
-        if child is None or child.record.is_draining:
+        if child is None or child.has_ended or child.record.is_draining:
             return
         child.record = replace(child.record, is_draining=True)
         self._records.write(child.record)
@@ -118,7 +120,7 @@ class ProcessLauncher:
 
     async def kill(self, worker: WorkerId) -> None:
         """SIGKILL; what it started follows when it has ended."""
-        if (child := self._children.get(worker)) is not None:
+        if (child := self._children.get(worker)) is not None and not child.has_ended:
             child.record = replace(child.record, is_draining=True)
             signal_process(child.pidfd, signal.SIGKILL)
 
@@ -218,6 +220,7 @@ class ProcessLauncher:
             await wait_for_exit(child.pidfd)
             exit_code, number = reap(child.pidfd)
         finally:
+            child.has_ended = True
             os.close(child.pidfd)
         spec = child.record.spec
         last_line = self._logs.last_line(spec.id)
