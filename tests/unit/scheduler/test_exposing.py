@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
 
-from tidemill_common.bus import Bus
+from tidemill_common.bus import Bus, Live, Register, Registers
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.exposed import (
+    LOGS,
     DeploymentState,
     ExposedState,
     LogLine,
+    LogsAnswered,
+    LogsAsked,
     Wish,
     state_register,
     wish_register,
+    wish_subject,
 )
 from tidemill_common.contracts.service import Expose, Service, ServiceDefined
 from tidemill_common.errors import InvalidInputError, UnavailableError
@@ -87,6 +93,49 @@ class Leading:
 
 
 @dataclass
+class InterruptedRegisters:
+    """Something else happens between a look at a wish and its answer."""
+
+    real: Registers
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def get(self, name: str) -> Register | None:
+        """What was there before the other thing happened."""
+        found = await self.real.get(name)
+        if self.meanwhile is not None and name == wish_register(WEB):
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+        return found
+
+    async def put(self, name: str, value: bytes, *, revision: int | None = None) -> int:
+        """As it is."""
+        return await self.real.put(name, value, revision=revision)
+
+    async def delete(self, name: str) -> None:
+        """As it is."""
+        await self.real.delete(name)
+
+
+@dataclass
+class BrokenOnce:
+    """A bus that is away when the first message is to be told."""
+
+    real: Live
+    is_away: bool = True
+
+    async def publish(self, subject: str, body: bytes) -> None:
+        """Refuse the first."""
+        if self.is_away:
+            self.is_away = False
+            raise UnavailableError("no connection to the bus")
+        await self.real.publish(subject, body)
+
+    def subscribe(self, subject: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, bytes]]]:
+        """As it is."""
+        return self.real.subscribe(subject)
+
+
+@dataclass
 class World:
     """Everything around the use case."""
 
@@ -95,14 +144,17 @@ class World:
     catalogue: Catalogue = field(default_factory=Catalogue)
     now: float = 0.0
 
-    def exposing(self) -> Exposing:
+    def exposing(
+        self, *, registers: Registers | None = None, live: Live | None = None, woken: asyncio.Event | None = None
+    ) -> Exposing:
         """A scheduler that has just begun to lead."""
         return Exposing(
             exposer=self.exposer,
             definitions=self.catalogue,
             leader=Leading(),
-            registers=self.bus.registers,
-            live=self.bus.live,
+            registers=registers or self.bus.registers,
+            live=live or self.bus.live,
+            woken=woken,
             clock=lambda: self.now,
         )
 
@@ -214,3 +266,45 @@ async def test_a_takeover_keeps_the_time_of_the_last_transition(world: World) ->
     first = await world.told()
     await world.exposing().round()
     assert await world.told() == first
+
+
+@asynccontextmanager
+async def beside(work: Awaitable[None]) -> AsyncIterator[None]:
+    """What the scheduler does at the same time."""
+    task = asyncio.ensure_future(work)
+    await asyncio.sleep(0)  # it listens
+    try:
+        yield
+        assert not task.done()
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_wish_that_is_told_while_the_last_one_is_read_is_followed(world: World) -> None:
+    registers, woken = InterruptedRegisters(world.bus.registers), asyncio.Event()
+    exposing = world.exposing(registers=registers, woken=woken)
+
+    async def stop() -> None:
+        await world.bus.registers.put(wish_register(WEB), Wish(stopped=True).encode())
+        await world.bus.live.publish(wish_subject(WEB), b"")
+        await woken.wait()
+
+    registers.meanwhile = stop
+    async with beside(exposing.follow_wishes()):
+        await exposing.round()
+        assert world.exposer.running
+        await exposing.round()
+    assert world.exposer.running == {}
+
+
+async def test_an_answer_that_the_bus_does_not_take_costs_that_answer_alone(world: World) -> None:
+    exposing = world.exposing(live=BrokenOnce(world.bus.live))
+    await exposing._lead()
+    asked = LogsAsked(service=WEB, lines=3, reply_to="live.answer")
+    async with beside(exposing.answer_logs()), world.bus.live.subscribe("live.answer") as answers:
+        for _ in range(2):
+            await world.bus.live.publish(LOGS, asked.encode())
+        _, body = await anext(answers)
+    assert [line.text for line in LogsAnswered.decode(body).lines] == ["web says 3"]

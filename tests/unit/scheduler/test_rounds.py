@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,13 +18,14 @@ from tidemill_common.bus import Bus
 from tidemill_common.bus.memory.server import open_memory
 from tidemill_common.contracts.contract import ServiceName, WorkerId
 from tidemill_common.contracts.service import Service, ServiceDefined, Synchronous
+from tidemill_common.errors import UnavailableError
 from tidemill_common.settings import BusSettings
 from tidemill_scheduler.activity import Activity
 from tidemill_scheduler.catalogue import Catalogue
 from tidemill_scheduler.domain.snapshot import WorkerState
 from tidemill_scheduler.leadership import LeaderLease
 from tidemill_scheduler.metrics import Metrics
-from tidemill_scheduler.ports import RunningWorker, WorkerSpec
+from tidemill_scheduler.ports import Cause, RunningWorker, WorkerNotice, WorkerSpec
 from tidemill_scheduler.scheduling import Policy, Scheduling
 from tidemill_scheduler.status import REGISTER, StatusBoard
 
@@ -144,3 +147,29 @@ def test_a_view_of_a_worker_is_made_anew_when_something_has_changed() -> None:
     assert draining.state is WorkerState.DRAINING
     (moved,) = activity.views([replace(worker, started_at=NOW + timedelta(hours=1))], NOW)
     assert moved.started_at == NOW + timedelta(hours=1)
+
+
+async def test_a_notice_that_the_bus_does_not_take_costs_that_notice_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    async def notices() -> AsyncIterator[WorkerNotice]:
+        for name in ("grey-1", "grey-2"):
+            yield WorkerNotice(spec=spec(name), cause=Cause("OOMKilled"))
+        await asyncio.Event().wait()
+
+    async def publish(subject: str, _: bytes) -> None:
+        told.append(subject)
+        if len(told) == 1:
+            raise UnavailableError("no connection to the bus")
+
+    monkeypatch.setattr(world.host, "notices", notices)
+    monkeypatch.setattr(world.bus.live, "publish", publish)
+    following = asyncio.create_task(world.scheduling.follow_notices(world.bus.live))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    following.cancel()
+    with suppress(asyncio.CancelledError):
+        await following
+    assert told == ["live.cause.grey.grey-1", "live.cause.grey.grey-2"]

@@ -130,7 +130,10 @@ class Scheduling:
         """Tell Workers why their user code's container ended, and remember it for the Service."""
         async for notice in self._launcher.notices():
             body = json.dumps({"reason": notice.cause.reason, "message": notice.cause.message}).encode()
-            await live.publish(cause_subject(notice.spec.service, notice.spec.id), body)
+            try:
+                await live.publish(cause_subject(notice.spec.service, notice.spec.id), body)
+            except TransientError as error:  # the Worker ends the Attempt without the reason
+                log.warning("worker not told why its container ended", worker=notice.spec.id, error=str(error))
 
     async def round(self) -> None:
         """One look, one plan, and what follows from it.

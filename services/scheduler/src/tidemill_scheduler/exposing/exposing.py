@@ -30,7 +30,7 @@ from tidemill_common.contracts.exposed import (
     wish_register,
 )
 from tidemill_common.contracts.service import Service
-from tidemill_common.errors import InvalidMessageError, TidemillError
+from tidemill_common.errors import InvalidMessageError, TidemillError, TransientError
 from tidemill_scheduler.domain.snapshot import Needs
 from tidemill_scheduler.exposing.domain import Exposure, Observation, state_of
 from tidemill_scheduler.exposing.ports import Exposer
@@ -89,6 +89,8 @@ class Exposing:
         self._clock = clock
         self._leads = False
         self._wishes: dict[ServiceName, _Wished] = {}
+        self._wishes_heard = 0
+        """How many were told, of any Service."""
         self._read_at = float("-inf")
         self._told: dict[ServiceName, ExposedState] = {}
         self._refused: dict[ServiceName, str] = {}
@@ -119,6 +121,7 @@ class Exposing:
         """Take note of each stop, start and restart."""
         async with self._live.subscribe(WISHES) as messages:
             async for subject, _ in messages:
+                self._wishes_heard += 1
                 self._wishes.pop(ServiceName(subject.rpartition(".")[2]), None)
                 self.wake()
 
@@ -126,8 +129,12 @@ class Exposing:
         """Answer who asks for what instances wrote."""
         async with self._live.subscribe(LOGS) as messages:
             async for _, body in messages:
-                if self._leads:
+                if not self._leads:
+                    continue
+                try:
                     await self._answer_logs(body)
+                except TransientError as error:  # who asked has no answer in time, and may ask again
+                    log.warning("request for logs not answered", error=str(error))
 
     async def round(self) -> None:
         """Compare what is wanted with what is there, once.
@@ -173,6 +180,7 @@ class Exposing:
     async def _wished(self, name: ServiceName) -> _Wished:
         if (known := self._wishes.get(name)) is not None:
             return known
+        heard = self._wishes_heard
         register = await self._registers.get(wish_register(name))
         wished = _Wished(Wish(), 0)
         if register is not None and register.value:
@@ -180,7 +188,8 @@ class Exposing:
                 wished = _Wished(Wish.decode(register.value), register.revision)
             except InvalidMessageError as error:
                 log.error("wish for an exposed service cannot be read", service=name, error=str(error))
-        self._wishes[name] = wished
+        if heard == self._wishes_heard:  # else this may be the wish before the one that was told meanwhile
+            self._wishes[name] = wished
         return wished
 
     async def _ensure(self, exposure: Exposure) -> None:
