@@ -92,7 +92,8 @@ class Tails:
             if changed.is_set():
                 changed.clear()
                 row = await self._queries.get(invocation)
-                return News(Seen(row.position, seen.log), row=row)
+                # SQL had it before we were told of it, so it may have been told already
+                return News(Seen(row.position, seen.log), row=row if row.position != seen.change else None)
             return None if self._stopping.is_set() else News(seen)
         finally:
             for task in (line, *others):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -29,9 +29,12 @@ from tidemill_common.contracts.invocation import (
 )
 from tidemill_gateway.app import Opened, assemble, build_app, working
 from tidemill_gateway.dependencies import Dependencies
+from tidemill_gateway.invocations import InvocationQueries
 from tidemill_gateway.settings import Settings
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+PATIENCE: Final = 30.0
+"""Seconds; projections follow within milliseconds, unless the machine has something else to do."""
 
 
 @dataclass
@@ -73,7 +76,7 @@ class Gateway:
         await self.tell(invocation, Change.REQUESTED, event_id=event.id, trigger="direct")
         await self.tell(invocation, Change.STARTED)
         await self.tell(invocation, change, **more)
-        await self.deps.queries.await_ended(invocation, patience=5)
+        await self.deps.queries.await_ended(invocation)
 
     async def die(self, invocation: str) -> None:
         """End dead, with a dead letter."""
@@ -91,7 +94,7 @@ class Gateway:
             at=NOW,
         )
         await self.platform.bus.log.append(SET_ASIDE, letter, key="thumb", message_id=invocation)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while (await self.client.get(f"/v1/dead-letters/{invocation}")).status_code == 404:
                 await asyncio.sleep(0)
 
@@ -138,7 +141,7 @@ async def gateway(tmp_path: Path, template: Path) -> AsyncIterator[Gateway]:
     """With one Service, `thumb`."""
     async with AsyncExitStack() as stack:
         platform = await stack.enter_async_context(open_platform(tmp_path, template))
-        settings = Settings.model_validate({"password": "pw", "reconcile_timeout": 0.05})
+        settings = Settings.model_validate({"password": "pw"})
         opened = Opened(
             bus=platform.bus,
             engine=platform.engine,
@@ -146,7 +149,9 @@ async def gateway(tmp_path: Path, template: Path) -> AsyncIterator[Gateway]:
             store=platform.stores.own,
             catalogue=platform.catalogue,
         )
-        deps = assemble(settings, opened, asyncio.Event())
+        assembled = assemble(settings, opened, asyncio.Event())
+        queries = InvocationQueries(platform.engine, assembled.changes, patience=PATIENCE)
+        deps = replace(assembled, queries=queries)
         created = await platform.catalogue.create(definition("thumb"), who="oscar")
         await stack.enter_async_context(working(deps))
         client = await stack.enter_async_context(

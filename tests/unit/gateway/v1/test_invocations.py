@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.unit.gateway.v1.conftest import NOW, Gateway
 from tidemill_common.contracts.event import ArtifactRef
 from tidemill_common.contracts.invocation import CHANGED, Change, Reason
+from tidemill_gateway.tailing import Seen, Tails
 
 
 async def test_an_accepted_call_can_be_looked_up_before_it_is_projected(gateway: Gateway) -> None:
@@ -51,7 +53,7 @@ async def test_an_invocation_tells_what_became_of_it(gateway: Gateway) -> None:
 async def test_pages_have_every_invocation_once_newest_first(gateway: Gateway) -> None:
     for number in range(7):
         await gateway.tell(f"i{number}", Change.REQUESTED)
-    await gateway.deps.queries.await_known("i6", patience=5)
+    await gateway.deps.queries.await_known("i6")
     seen: list[str] = []
     cursor = None
     while True:
@@ -69,7 +71,7 @@ async def test_lists_can_be_narrowed(gateway: Gateway) -> None:
     await gateway.tell("good", Change.SUCCEEDED)
     await gateway.tell("dead", Change.DEAD, reason=Reason.SCRIPT_FAILED)
     await gateway.tell("open", Change.REQUESTED, redrive_of="good")
-    await gateway.deps.queries.await_known("open", patience=5)
+    await gateway.deps.queries.await_known("open")
     queries: list[tuple[dict[str, str], set[str]]] = [
         ({"phase": "Succeeded"}, {"good"}),
         ({"dead": "true"}, {"dead"}),
@@ -124,7 +126,7 @@ async def test_a_retry_whose_event_is_forgotten_is_rebuilt_from_its_object(gatew
     await gateway.tell("old", Change.REQUESTED, event_id="gone", trigger="minio.default:photos/in", input=artifact)
     await gateway.tell("old", Change.FAILED)
     await gateway.tell("bare", Change.FAILED, event_id="gone too", trigger="direct")
-    await gateway.deps.queries.await_ended("bare", patience=5)
+    await gateway.deps.queries.await_ended("bare")
     assert (await gateway.client.post("/v1/invocations/old/retry")).status_code == 201
     [event] = await gateway.events()
     assert (event.artifact, event.redrive_of) == (artifact, "old")
@@ -143,7 +145,7 @@ async def test_the_result_is_given_as_it_came(gateway: Gateway) -> None:
 async def test_a_services_token_reads_its_own_invocations_only(gateway: Gateway) -> None:
     await gateway.tell("mine", Change.REQUESTED)
     await gateway.tell("other", Change.REQUESTED, service="other")
-    await gateway.deps.queries.await_known("other", patience=5)
+    await gateway.deps.queries.await_known("other")
     own = gateway.as_service()
     client = gateway.client
     assert (await client.get("/v1/invocations/mine", auth=own)).status_code == 200
@@ -187,7 +189,7 @@ async def test_the_tail_tells_changes_and_lines_until_the_end(gateway: Gateway) 
     invocation = await gateway.job()
     await gateway.tell(invocation, Change.REQUESTED)
     tail = asyncio.create_task(gateway.client.get(f"/v1/invocations/{invocation}/tail"))
-    await gateway.deps.queries.await_known(invocation, patience=5)
+    await gateway.deps.queries.await_known(invocation)
     await gateway.tell(invocation, Change.STARTED)
     await gateway.write(invocation, 0, "one")
     await gateway.tell(invocation, Change.SUCCEEDED)
@@ -210,11 +212,29 @@ async def test_a_tail_resumes_behind_what_was_seen(gateway: Gateway) -> None:
     assert [(name, data.get("lines")) for name, _, data in parsed(resumed.text)] == [("log", ["two"]), ("end", None)]
 
 
+async def test_a_change_that_was_in_sql_before_it_was_told_is_not_told_twice(gateway: Gateway) -> None:
+    invocation = await gateway.job()
+    await gateway.tell(invocation, Change.REQUESTED)
+    row = await gateway.deps.queries.await_known(invocation)
+    async with gateway.platform.bus.log.read(CHANGED) as records:
+        folded = [record async for record in records]
+    deps = gateway.deps
+    tails = Tails(deps.queries, deps.logs, deps.changes, deps.stopping)
+    async with aclosing(tails.tail(row, Seen())) as tail:
+        assert (await anext(tail)).row == row
+        deps.changes.publish(folded)  # as after a transaction of another replica
+        assert (await anext(tail)).row is None
+        await gateway.tell(invocation, Change.STARTED)
+        while (changed := (await anext(tail)).row) is None:
+            pass
+    assert changed.phase == "Running"
+
+
 async def test_a_tail_ends_when_the_gateway_drains(gateway: Gateway) -> None:
     invocation = await gateway.job()
     await gateway.tell(invocation, Change.REQUESTED)
     tail = asyncio.create_task(gateway.client.get(f"/v1/invocations/{invocation}/tail"))
-    await gateway.deps.queries.await_known(invocation, patience=5)
+    await gateway.deps.queries.await_known(invocation)
     gateway.deps.stopping.set()
     events = parsed((await tail).text)
     assert [name for name, _, _ in events] == ["invocation"]

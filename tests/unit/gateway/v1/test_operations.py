@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from tests.unit.gateway.v1.conftest import Gateway
 from tidemill_common.contracts.event import RECEIVED, ArtifactRef, EventReceived
 from tidemill_common.contracts.invocation import SET_ASIDE, Change, invocation_id
+from tidemill_gateway.app import build_app
 from tidemill_gateway.reconciliation import RECONCILE
 
 
@@ -132,7 +135,7 @@ async def test_accounts_balance(gateway: Gateway) -> None:
     for change in (Change.SUCCEEDED, Change.FAILED, Change.DEAD, Change.CANCELLED):
         await gateway.run_to(await gateway.job(), change)
     await gateway.tell("waits", Change.REQUESTED)
-    await gateway.deps.queries.await_known("waits", patience=5)
+    await gateway.deps.queries.await_known("waits")
     books = (await gateway.client.get("/v1/accounts")).json()
     [account] = books["items"]
     assert books["balanced"] is True
@@ -142,7 +145,7 @@ async def test_accounts_balance(gateway: Gateway) -> None:
 
 async def test_accounts_that_do_not_balance_say_so(gateway: Gateway) -> None:
     await gateway.tell("nobody asked", Change.SUCCEEDED)
-    await gateway.deps.queries.await_ended("nobody asked", patience=5)
+    await gateway.deps.queries.await_ended("nobody asked")
     assert (await gateway.client.get("/v1/accounts")).json()["balanced"] is False
     assert "tidemill_accounts_balanced 0.0" in (await gateway.client.get("/metrics")).text
 
@@ -154,7 +157,10 @@ async def test_metrics_count_calls(gateway: Gateway) -> None:
 
 
 async def test_reconciliation_without_a_bridge_is_503(gateway: Gateway) -> None:
-    answer = await gateway.client.post("/v1/services/thumb/reconcile")
+    settings = gateway.deps.settings.model_copy(update={"reconcile_timeout": timedelta()})
+    app = httpx.ASGITransport(build_app(replace(gateway.deps, settings=settings)))
+    async with httpx.AsyncClient(transport=app, base_url="http://gateway", auth=("oscar", "pw")) as impatient:
+        answer = await impatient.post("/v1/services/thumb/reconcile")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert (await gateway.client.post("/v1/services/none/reconcile")).status_code == 404
 

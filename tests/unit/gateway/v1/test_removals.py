@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
 from tests.unit.gateway.catalogue.platforms import definition
 from tests.unit.gateway.v1.conftest import Gateway
 from tidemill_common.contracts.invocation import Change
 from tidemill_gateway.removals import Removals
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway itself looks much later than the tests do."""
+    monkeypatch.setattr("tidemill_gateway.removals._INTERVAL_SECONDS", 3600.0)
 
 
 async def phase_of(gateway: Gateway, invocation: str) -> tuple[str, str | None]:
