@@ -40,13 +40,13 @@ class InvocationLogs:
         lines = [formatted(line, timestamps=timestamps) async for line in self.lines(service, invocation)]
         return "\n".join(lines) + "\n" if lines else None
 
-    async def follow(
-        self, service: str, invocation: str, *, after: int = 0
+    async def records(
+        self, service: str, invocation: str, *, after: int = 0, follow: bool = False
     ) -> AsyncIterator[tuple[Position, LogWritten]]:
-        """Records after a position, then those that arrive; until the caller stops."""
+        """Records after a position; `follow`: then those that arrive, until the caller stops."""
         start = Position(after + 1) if after else None
         key = f"{service}.{invocation}"
-        async with self._log.read(LOG_WRITTEN, start=start, key=key, follow=True) as records:
+        async with self._log.read(LOG_WRITTEN, start=start, key=key, follow=follow) as records:
             async for record in records:
                 yield record.position, record.body
 

@@ -20,7 +20,7 @@ from tidemill_gateway.logs import InvocationLogs
 _KEEP_ALIVE: Final = 15.0
 """Seconds without news after which the client hears that we are still there."""
 _LAST_LINES: Final = 0.3
-"""Seconds to wait for lines that were written before the end and are still on their way."""
+"""Seconds to wait for lines that are stored after the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Tails:
                         return
                     row, seen = news.row or row, news.seen
                     yield news
-                async for news in self._rest(lines, seen):
+                async for news in self._rest(row, lines, seen):
                     seen = news.seen
                     yield news
                 yield News(seen, ended=True)
@@ -86,32 +86,39 @@ class Tails:
         line = asyncio.ensure_future(lines.get())
         others = [asyncio.ensure_future(it) for it in (changed.wait(), self._stopping.wait())]
         try:
-            await asyncio.wait({line, *others}, timeout=_KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
-            if line.done():
-                return _written(line.result(), seen)
-            if changed.is_set():
-                changed.clear()
-                row = await self._queries.get(invocation)
-                # SQL had it before we were told of it, so it may have been told already
-                return News(Seen(row.position, seen.log), row=row if row.position != seen.change else None)
-            return None if self._stopping.is_set() else News(seen)
+            done, _ = await asyncio.wait({line, *others}, timeout=_KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (line, *others):
+            for task in (line, *others):  # now: a line that it took while SQL answers would be lost
                 task.cancel()
+        if line in done:
+            return _written(line.result(), seen)
+        if changed.is_set():
+            changed.clear()
+            row = await self._queries.get(invocation)
+            # SQL had it before we were told of it, so it may have been told already
+            return News(Seen(row.position, seen.log), row=row if row.position != seen.change else None)
+        return None if self._stopping.is_set() else News(seen)
 
-    async def _rest(self, lines: _Lines, seen: Seen) -> AsyncIterator[News]:
+    async def _rest(self, row: InvocationRow, lines: _Lines, seen: Seen) -> AsyncIterator[News]:
+        """All that was written before the end, however long reading takes; and what comes within a moment."""
+        async for item in self._logs.records(row.service, row.id, after=seen.log):
+            news = _written(item, seen)
+            seen = news.seen
+            yield news
         with contextlib.suppress(TimeoutError):
             while True:
-                news = _written(await asyncio.wait_for(lines.get(), _LAST_LINES), seen)
-                seen = news.seen
-                yield news
+                item = await asyncio.wait_for(lines.get(), _LAST_LINES)
+                if item[0] > seen.log:
+                    news = _written(item, seen)
+                    seen = news.seen
+                    yield news
 
     @asynccontextmanager
     async def _lines(self, row: InvocationRow, after: int) -> AsyncIterator[_Lines]:
         lines: _Lines = asyncio.Queue(64)
 
         async def pump() -> None:
-            async for item in self._logs.follow(row.service, row.id, after=after):
+            async for item in self._logs.records(row.service, row.id, after=after, follow=True):
                 await lines.put(item)
 
         pumping = asyncio.create_task(pump(), name="log-tail")

@@ -9,9 +9,10 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.gateway.v1.conftest import NOW, Gateway
+from tests.unit.gateway.v1.conftest import NOW, PATIENCE, Gateway
 from tidemill_common.contracts.event import ArtifactRef
 from tidemill_common.contracts.invocation import CHANGED, Change, Reason
+from tidemill_gateway.domain.fold import InvocationRow
 from tidemill_gateway.tailing import Seen, Tails
 
 
@@ -228,6 +229,44 @@ async def test_a_change_that_was_in_sql_before_it_was_told_is_not_told_twice(gat
         while (changed := (await anext(tail)).row) is None:
             pass
     assert changed.phase == "Running"
+
+
+async def test_a_line_that_comes_while_a_change_is_read_is_told(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invocation = await gateway.job()
+    await gateway.tell(invocation, Change.REQUESTED)
+    deps = gateway.deps
+    row, get = await deps.queries.await_known(invocation), deps.queries.get
+
+    async def slow(name: str) -> InvocationRow:
+        found = await get(name)
+        if found.phase == "Running":
+            await gateway.write(invocation, 0, "one")
+            for _ in range(20):
+                await asyncio.sleep(0)  # whoever waits for lines has it
+        return found
+
+    async with aclosing(Tails(deps.queries, deps.logs, deps.changes, deps.stopping).tail(row, Seen())) as tail:
+        await anext(tail)
+        monkeypatch.setattr(deps.queries, "get", slow)
+        await gateway.tell(invocation, Change.STARTED)
+        async with asyncio.timeout(PATIENCE):
+            while (written := (await anext(tail)).log) is None:
+                pass
+    assert written.lines == ("one",)
+
+
+async def test_an_ended_invocation_is_told_with_all_its_lines_however_slow_the_bus_is(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill_gateway.tailing._LAST_LINES", 0.0)
+    invocation = await gateway.job()
+    await gateway.write(invocation, 0, "one")
+    await gateway.write(invocation, 1, "two")
+    await gateway.run_to(invocation, Change.SUCCEEDED)
+    followed = await gateway.client.get(f"/v1/invocations/{invocation}/logs?follow=true")
+    assert followed.text == "one\ntwo\n"
 
 
 async def test_a_tail_ends_when_the_gateway_drains(gateway: Gateway) -> None:
