@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from datetime import timedelta
 from typing import Final
@@ -30,26 +31,27 @@ class Causes:
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
-        self._told: asyncio.Future[ContainerEndedError] = asyncio.get_running_loop().create_future()
+        self._newest = _UNKNOWN
+        self._heard = asyncio.Event()
 
     async def follow(self, live: Live) -> None:
         """Listen, for ever."""
         async with live.subscribe(self._subject) as told:
             async for _, body in told:
-                if not self._told.done() and (cause := ended_by(body)) is not None:
-                    self._told.set_result(cause)
+                if (cause := ended_by(body)) is not None:
+                    self._newest = cause  # who is told twice knows more then
+                    self._heard.set()
 
     def told(self) -> ContainerEndedError | None:
-        """What was told so far."""
-        return self._told.result() if self._told.done() else None
+        """What was told so far; None: nothing."""
+        return self._newest if self._heard.is_set() else None
 
     async def first(self, timeout: timedelta = WAIT) -> ContainerEndedError:
         """What was told, after waiting a little for it."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout.total_seconds()):
-                return await asyncio.shield(self._told)
-        except TimeoutError:
-            return _UNKNOWN
+                await self._heard.wait()
+        return self._newest
 
 
 def ended_by(body: bytes) -> ContainerEndedError | None:

@@ -46,7 +46,8 @@ class _Tracked:
     changed_at: datetime | None = None
     """Since when its trouble, or its supervisor's end, is known."""
     is_draining: bool = False
-    is_noticed: bool = False
+    noticed: Cause | None = None
+    """What it was told."""
     is_withdrawn: bool = False
     withdrawn_for: Cause | None = None
     plain_image: str = ""
@@ -60,7 +61,8 @@ class Roster:
 
     Args:
         on_end: Told once of each Worker's end.
-        on_notice: Told once when a Worker's user container ends, or somebody takes its pod away.
+        on_notice: Told when a Worker's user container ends, or somebody takes its pod away; once more should it become
+            known only then why the pod was deleted.
         on_withdraw: Told when a Job should be deleted.
         on_shellless: Told of an image that turned out to have no shell.
     """
@@ -225,10 +227,8 @@ class Roster:
         if (reason, standing.supervisor_ended) != (before.trouble and before.trouble.reason, before.supervisor_ended):
             tracked.changed_at = datetime.now(UTC)
         self._learn(tracked, standing.trouble)
-        is_ours = tracked.is_draining or tracked.is_withdrawn
-        cause = standing.user_ended or (None if is_ours else standing.going)
-        if cause is not None and not tracked.is_noticed:
-            tracked.is_noticed = True
+        if (cause := _news(tracked, standing)) is not None:
+            tracked.noticed = cause
             self._on_notice(WorkerNotice(spec=tracked.spec, cause=cause))
         if (standing.is_hopeless or tracked.is_shellless) and not tracked.is_withdrawn:
             self._withdraw(worker, tracked, standing.trouble)
@@ -282,6 +282,16 @@ class Roster:
             if worker in self._seen and worker not in self._ended:
                 return worker
         return None
+
+
+def _news(tracked: _Tracked, standing: Standing) -> Cause | None:
+    """What its Worker is to be told. A pod's deletion may be seen before its Job's suspension, which led to it."""
+    is_ours = tracked.is_draining or tracked.is_withdrawn
+    going = None if is_ours else standing.going
+    if tracked.noticed is None:
+        return standing.user_ended or going
+    says_more = going is not None and going.reason not in DELETED and tracked.noticed.reason in DELETED
+    return going if says_more else None
 
 
 def _view(tracked: _Tracked) -> RunningWorker:
