@@ -73,9 +73,17 @@ class SlowApi(MemoryApi):
         await asyncio.sleep(0)
         return await super().create(path, body)
 
+    async def delete(self, path: str, **options: object) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await super().delete(path, **options)
+        self.taken.discard(path)
+
 
 @asynccontextmanager
-async def launcher_on(api: MemoryApi, asked: list[WorkerSpec] | None = None) -> AsyncIterator[KubernetesLauncher]:
+async def launcher_on(
+    api: MemoryApi, asked: list[WorkerSpec] | None = None, credentials: SharedCredentials | None = None
+) -> AsyncIterator[KubernetesLauncher]:
     @asynccontextmanager
     async def opened() -> AsyncIterator[MemoryApi]:
         yield api
@@ -84,7 +92,7 @@ async def launcher_on(api: MemoryApi, asked: list[WorkerSpec] | None = None) -> 
         if asked is not None:
             asked.append(worker)
 
-    made = KubernetesLauncher(KubernetesSettings(), api=opened(), environment={}, credentials=None, drain=drain)
+    made = KubernetesLauncher(KubernetesSettings(), api=opened(), environment={}, credentials=credentials, drain=drain)
     await made.adopt()
     try:
         yield made
@@ -120,7 +128,7 @@ async def test_a_worker_that_never_ran_is_deleted_instead_of_asked() -> None:
     async with launcher_on(api, asked) as launcher:
         await launcher.start(SPEC, SERVICE)
         await launcher.stop(SPEC.id)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             while len(api.written) < 2:
                 await asyncio.sleep(0)
     assert api.written[1] == ("DELETE", f"/apis/batch/v1/namespaces/tidemill-services/jobs/{SPEC.id}")
@@ -143,6 +151,26 @@ async def test_workers_of_one_service_that_start_side_by_side_write_one_bus_secr
     secrets = BusSecrets(api, "ns", SharedCredentials("password"))
     await asyncio.gather(*(secrets.provide(ServiceName("gray")) for _ in range(5)))
     assert api.written == [("POST", "/api/v1/namespaces/ns/secrets/tidemill-bus-gray")]
+
+
+async def test_a_bus_secret_that_is_needed_again_while_it_is_removed_is_there_afterwards() -> None:
+    api, service = SlowApi(), ServiceName("gray")
+    secrets = BusSecrets(api, "ns", SharedCredentials("password"))
+    await secrets.provide(service)
+    await asyncio.gather(secrets.remove(service), secrets.provide(service))
+    assert [verb for verb, _ in api.written] == ["POST", "DELETE", "POST"]
+
+
+async def test_a_service_that_was_removed_and_defined_again_at_once_has_its_bus_secret() -> None:
+    api = SlowApi()
+    secret = "/api/v1/namespaces/tidemill-services/secrets/tidemill-bus-gray"
+    async with launcher_on(api, credentials=SharedCredentials("password")) as launcher:
+        await launcher.start(SPEC, SERVICE)
+        await launcher.tend({}, {SERVICE.name})
+        await launcher.tend({SERVICE.name: SERVICE}, set())
+        await launcher._write_what_is_due()
+        assert ("DELETE", secret) in api.written
+        assert secret in api.taken
 
 
 async def test_an_image_is_pulled_everywhere_once_and_its_puller_removed() -> None:
@@ -318,6 +346,19 @@ def test_a_worker_whose_pod_is_taken_away_is_told_why_before_it_ends(by: str, re
         told.roster.take_pod(Change(ChangeType.MODIFIED, taken(by=by)))
     assert [notice.cause.reason for notice in told.notices] == [reason]
     assert told.ended == []
+
+
+def test_a_worker_is_told_again_when_it_becomes_known_why_its_pod_was_deleted() -> None:
+    told = Told()
+    told.roster.complete()
+    told.tell("running")
+    job = named(json.loads((SAMPLES / "running.json").read_text())["job"])
+    told.roster.take_pod(Change(ChangeType.MODIFIED, taken()))  # of two watches this one was read first
+    job["spec"]["suspend"] = True
+    for _ in range(2):
+        told.roster.take_job(Change(ChangeType.MODIFIED, job))
+        told.roster.take_pod(Change(ChangeType.MODIFIED, taken()))
+    assert [notice.cause.reason for notice in told.notices] == ["PodDeleted", "Suspended"]
 
 
 def test_a_worker_that_we_end_ourselves_is_told_no_cause() -> None:

@@ -102,11 +102,12 @@ class BusSecrets:
                 await self.provide(service)
 
     async def remove(self, service: ServiceName) -> None:
-        """The Service is no more."""
-        self._due.pop(service, None)
-        self._writing.pop(service, None)
-        if self._credentials is not None:
-            await self._api.delete(f"{self._path}/{bus_secret(service)}")
+        """The Service is no more. One that is defined again meanwhile has its Secret after that."""
+        async with self._writing.setdefault(service, asyncio.Lock()):
+            self._due.pop(service, None)
+            if self._credentials is not None:
+                await self._api.delete(f"{self._path}/{bus_secret(service)}")
+            self._writing.pop(service, None)
 
     def _is_due(self, service: ServiceName) -> bool:
         due = self._due.get(service)

@@ -260,12 +260,13 @@ class KubernetesLauncher:
         for worker in list(self._doomed):
             await api.delete(f"{self._jobs}/{worker}", propagationPolicy="Background")
             self._doomed.discard(worker)
-        await self._secrets.renew({running.spec.service for running in self._roster.workers()})
         for service in list(self._removed)[:_REMOVALS]:
             await self._secrets.remove(service)
             await self._queues.remove(service)
             self._removed.discard(service)
             self._forgotten.add(service)
+        # after that, for who was removed may have been defined again, and have Workers
+        await self._secrets.renew({running.spec.service for running in self._roster.workers()})
         await self._prefetching.tend(self._definitions)
         await self._queues.tend(self._definitions)
 
