@@ -192,11 +192,11 @@ class World:
         self.notices = self.launcher.notices()
 
     async def ended(self) -> WorkerEnded:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await anext(self.exits)
 
     async def noticed(self) -> WorkerNotice:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await anext(self.notices)
 
     async def start(self, number: int = 1) -> WorkerId:
@@ -206,7 +206,7 @@ class World:
         return spec(number).id
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not condition():
                 await asyncio.sleep(0)
 
@@ -396,6 +396,19 @@ async def test_after_a_lost_connection_all_is_looked_at_once(world: World) -> No
     told = {(notice := await world.noticed()).spec.id: notice.cause.reason for _ in range(2)}
     assert told == {gone: "ContainerRemoved", ended: "ContainerEnded"}
     assert world.docker.removed == ["orphan"], "what another scheduler process just started is left alone"
+
+
+async def test_a_container_that_is_younger_than_the_list_has_not_ended(world: World) -> None:
+    older = await world.start(1)
+    names = list(world.docker.containers)
+    await world.start(2)
+    del world.docker.containers[older]
+
+    assert world.stream.reconcile is not None
+    await world.stream.reconcile(names)
+
+    assert (await world.noticed()).spec.id == older
+    assert world.launcher._notices.empty()
 
 
 async def test_workers_of_an_earlier_scheduler_are_taken_over(tmp_path: Path) -> None:

@@ -277,10 +277,7 @@ class DockerLauncher:
                 log.info("container without a Worker removed", container=name)
                 await self._remove(WorkerId(name))
         for pair in [pair for pair in self._pairs.values() if pair.has_container]:
-            if pair.spec.id not in names:
-                self._note_end(pair, ending(None))
-            else:
-                await self._look_at(pair)
+            await self._look_at(pair)  # by its name: it may be younger than the list
 
     async def _take(self, event: ContainerEvent) -> None:
         pair = self._pairs.get(WorkerId(event.name))
