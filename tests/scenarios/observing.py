@@ -15,6 +15,8 @@ def output_can_be_read_while_it_runs(target: Target, prefix: str) -> None:
         return sorted(answer.text.split()) if answer.status_code == 200 else []
 
     target.wait(lambda: said() == ["one", "two"], "its output is there before it ends", show=said)
+    # what it writes is read from the bus, its phase from the projection, which may be behind
+    target.wait(lambda: target.invocation(identity)["phase"] != "Pending", "it runs")
     assert target.invocation(identity)["phase"] == "Running"
     target.patiently("POST", f"/v1/invocations/{identity}/cancel")
     target.ended(identity)
@@ -30,6 +32,7 @@ def what_was_removed_is_gone(target: Target, prefix: str) -> None:
 
     rows = [target.ended(identity) for identity in (running, waiting)]
     assert {row["reason"] for row in rows} <= {"cancelled", "service-removed"}, rows
+    assert {row["phase"] for row in rows} == {"Cancelled"}, rows
     assert target.api("GET", f"/system/services/{name}").status_code == 404
     target.wait(
         lambda: not any(target.state(name).get(state) for state in ("running", "starting", "draining")),

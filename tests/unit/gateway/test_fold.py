@@ -143,9 +143,10 @@ def test_an_attempt_that_comes_back_from_the_dead_does_not_reopen() -> None:
     assert (row.phase, row.dead, row.attempts) == (Phase.FAILED, True, 4)
 
 
+@pytest.mark.parametrize("reason", [Reason.DEADLINE_PASSED, Reason.SERVICE_REMOVED])
 @pytest.mark.parametrize("seen", [(Change.FAILED, Change.CANCELLED), (Change.CANCELLED, Change.FAILED)])
-def test_a_passed_deadline_is_one_end_whoever_sees_it_first(seen: tuple[Change, Change]) -> None:
-    log = [(number, record(change, 1, number, reason=Reason.DEADLINE_PASSED)) for number, change in enumerate(seen, 1)]
+def test_what_is_called_off_has_one_end_whoever_sees_it_first(seen: tuple[Change, Change], reason: Reason) -> None:
+    log = [(number, record(change, 1, number, reason=reason)) for number, change in enumerate(seen, 1)]
     row = folded(log)
-    assert (row.phase, row.reason, row.dead) == (Phase.CANCELLED, Reason.DEADLINE_PASSED, False)
+    assert (row.phase, row.reason, row.dead) == (Phase.CANCELLED, reason, False)
     assert counted(None, row) == ("cancelled",)

@@ -28,6 +28,8 @@ _PHASES: Final = {
     Change.DEAD: Phase.FAILED,
     Change.CANCELLED: Phase.CANCELLED,
 }
+_CALLED_OFF: Final = frozenset({Reason.DEADLINE_PASSED, Reason.SERVICE_REMOVED})
+"""The caller's time is over, or its Service is gone: both are seen in several places at the same moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +136,8 @@ def _move_on(values: dict[str, Any], record: InvocationChanged) -> None:
 
 
 def _phase(record: InvocationChanged) -> Phase:
-    """A passed deadline is the caller's end of it, whether the gateway or the Worker saw it first."""
-    if record.change in TERMINAL and record.reason is Reason.DEADLINE_PASSED:
+    """What somebody called off is cancelled, whether the gateway or the Worker saw it first."""
+    if record.change in TERMINAL and record.reason in _CALLED_OFF:
         return Phase.CANCELLED
     return _PHASES[record.change]
 
