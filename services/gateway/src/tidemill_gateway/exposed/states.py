@@ -49,6 +49,9 @@ class ExposedStates:
         except TransientError as error:
             log.warning("state of an exposed service not read", service=name, error=str(error))
             return known.state if known is not None else None
+        told = self._known.get(name)
+        if told is not None and told is not known:  # while the bus answered: what it answers may be older
+            return told.state
         return self._learn(name, register.value if register is not None else b"")
 
     async def wait_for(self, name: str, condition: Callable[[ExposedState], bool], *, timeout: float) -> None:
