@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.platform.servers import NatsServer, SeaweedServer, free_port
+from tidemill.platform.servers import NatsServer, SeaweedServer, free_port, free_ports
 
 
 def missing(what: str) -> None:
@@ -30,7 +31,7 @@ def wait_until_answers(
     url: str,
     process: subprocess.Popen[bytes],
     log: Path,
-    timeout: float = 30,
+    timeout: float = 60,
     *,
     is_ready: Callable[[bytes], bool] = lambda _: True,
 ) -> None:
@@ -38,7 +39,7 @@ def wait_until_answers(
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         with (
-            contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
+            contextlib.suppress(urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError),
             urllib.request.urlopen(url, timeout=2) as answer,
         ):
             if answer.status == 200 and is_ready(answer.read()):
@@ -84,15 +85,14 @@ class Running:
 
 def _has_volumes(topology: bytes) -> bool:
     """A store that was started again can answer before its volumes are known, and finds no object then."""
-    return bool(json.loads(topology)["Topology"].get("Max"))
+    return bool(json.loads(topology).get("Topology", {}).get("Max"))
 
 
 @contextlib.contextmanager
 def nats_server(directory: Path, *, sync_always: bool = False) -> Iterator[Running]:
     """A fresh nats-server with JetStream."""
-    server = NatsServer(
-        directory=directory / "nats", port=free_port(), monitor_port=free_port(), sync_always=sync_always
-    )
+    port, monitor = free_ports(2)
+    server = NatsServer(directory=directory / "nats", port=port, monitor_port=monitor, sync_always=sync_always)
     with _running(Running(server, directory / "nats.log")) as running:
         yield running
 
@@ -107,8 +107,8 @@ def seaweed_server(directory: Path) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def _running(running: Running) -> Iterator[Running]:
-    running.start()
     try:
+        running.start()
         yield running
     finally:
         running.stop()

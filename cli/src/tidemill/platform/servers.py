@@ -6,6 +6,7 @@ themselves). Everything binds to loopback.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -37,9 +38,16 @@ def executable(name: str) -> str:
 
 def free_port() -> int:
     """A TCP port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports of this kind; asking for one after the other may give the same one twice."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((_LOOPBACK, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def free_pair(distance: int) -> int:
@@ -121,14 +129,17 @@ class SeaweedServer:
     @classmethod
     def on_free_ports(cls, directory: Path, *, access_key: str, secret_key: str, s3_port: int = 0) -> SeaweedServer:
         """One whose ports are all free now."""
+        admin = free_pair(WEED_GRPC_OFFSET)
+        taken = {s3_port, admin, admin + WEED_GRPC_OFFSET}
+        s3, master, volume, filer, *grpc = [port for port in free_ports(8 + len(taken)) if port not in taken][:8]
         return cls(
             directory=directory,
-            s3_port=s3_port or free_port(),
-            master_port=free_port(),
-            volume_port=free_port(),
-            filer_port=free_port(),
-            grpc_ports=(free_port(), free_port(), free_port(), free_port()),
-            admin_port=free_pair(WEED_GRPC_OFFSET),
+            s3_port=s3_port or s3,
+            master_port=master,
+            volume_port=volume,
+            filer_port=filer,
+            grpc_ports=(grpc[0], grpc[1], grpc[2], grpc[3]),
+            admin_port=admin,
             access_key=access_key,
             secret_key=secret_key,
         )
