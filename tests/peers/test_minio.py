@@ -70,7 +70,11 @@ def minio_server(directory: Path) -> Iterator[Minio]:
         yield Minio(S3Credentials(endpoint=endpoint, access_key="testkey", secret_key="testsecret"), hook_port)
     finally:
         process.terminate()
-        process.wait(15)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ async def until_active(exposer: DockerExposer, count: int) -> tuple[str, ...]:
 
 async def asked(url: str, path: str) -> str:
     """What is answered."""
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30) as client:
         return (await client.get(url + path)).text.strip()
 
 

@@ -137,7 +137,7 @@ async def test_a_position_that_was_set_back_makes_the_reader_start_again(bus: Bu
     await tell(bus, "a", Change.REQUESTED)
 
     async def known(count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await queries.count(InvocationFilter()) != count:
                 await asyncio.sleep(0)
 

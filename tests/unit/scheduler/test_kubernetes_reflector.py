@@ -71,7 +71,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 async def told(api: ScriptedApi, path: str = "/x") -> list[tuple[str, str]]:
     changes: list[Change] = []
     task = asyncio.create_task(Reflector(api, Selection(path=path, labels="a=b"), changes.append).run())
-    await asyncio.wait_for(api.idle.wait(), 2)
+    await asyncio.wait_for(api.idle.wait(), 30)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     return [(change.type.value, change.object["metadata"]["name"]) for change in changes]
@@ -115,7 +115,7 @@ async def test_after_a_watch_that_ended_in_order_the_next_one_does_not_wait_long
     api = ScriptedApi([page(version=7)], [UnavailableError("away"), UnavailableError("away"), []])
     reflector = Reflector(api, Selection(path="/x"), lambda _: None)
     task = asyncio.create_task(reflector.run())
-    await asyncio.wait_for(api.idle.wait(), 2)
+    await asyncio.wait_for(api.idle.wait(), 30)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert reflector._pause == pytest.approx(0.002)

@@ -26,7 +26,7 @@ async def running(catalogue: Catalogue) -> AsyncIterator[Catalogue]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0)
 
