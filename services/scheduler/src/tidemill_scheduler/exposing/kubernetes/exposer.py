@@ -68,7 +68,7 @@ class KubernetesExposer:
         self._pods: dict[str, dict[str, Object]] = {}
         self._addresses: dict[str, str] = {}
         self._applied: dict[str, tuple[str, int]] = {}
-        """Version and wish that were brought about."""
+        """Version and wish that were brought about, or are being so."""
 
     async def adopt(self) -> None:
         """Connect, and learn what is there."""
@@ -83,10 +83,13 @@ class KubernetesExposer:
         wanted = (exposure.version, exposure.wish_revision)
         if self._applied.get(exposure.name) == wanted:
             return
-        record = await self._record(exposure.name)
-        await self._apply_all(exposure, record)
-        await self._scale(exposure)
-        self._applied[exposure.name] = wanted
+        self._applied[exposure.name] = wanted  # first: should its Deployment be deleted meanwhile, this is taken back
+        try:
+            await self._apply_all(exposure, await self._record(exposure.name))
+            await self._scale(exposure)
+        except BaseException:
+            self._applied.pop(exposure.name, None)
+            raise
 
     async def remove(self, service: ServiceName) -> None:
         """Delete every object, in the order that leaves no route to nowhere."""
