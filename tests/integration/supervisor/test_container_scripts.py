@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,10 +22,12 @@ from tests.integration.supervisor.user_container import (
     UserContainer,
     user_container,
 )
-from tests.unit.supervisor.scripts_suite import QUICK, Bench, ScriptsSuite, appears
+from tests.unit.supervisor.scripts_suite import MINUTE, QUICK, Bench, ScriptsSuite, appears
+from tidemill_common import runner
 from tidemill_common.contracts.invocation import Reason
 from tidemill_common.errors import UnavailableError
-from tidemill_common.runner import ENDED, runner_command
+from tidemill_common.runner import ENDED, Answer, Ended, Failed, Started, runner_command, script_file
+from tidemill_supervisor.channel import Channel
 from tidemill_supervisor.container import ContainerScripts
 from tidemill_supervisor.domain.outcome import Outcome
 from tidemill_supervisor.execution import Limits
@@ -36,6 +38,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not CAN_UNSHARE, reason="needs root, for namespaces"),
 ]
+A = TypeVar("A", Started, Ended)
 OOM = ContainerEndedError(Reason.OUT_OF_MEMORY, "OOMKilled: it had 512Mi")
 
 
@@ -71,7 +74,7 @@ class ContainerBench(Bench):
 async def opened(directory: Path, **options: Any) -> AsyncIterator[ContainerBench]:
     with user_container(directory, **options) as container, ExitStack() as stack:
         scripts = stack.enter_context(closing(ContainerScripts(directory, oom)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await scripts.ready()
         made = ContainerBench(directory, scripts, proc=container.proc)
         made.container, made.end = container, stack.close
@@ -107,7 +110,7 @@ class TestContainerScripts(ScriptsSuite):
         assert bench.written == b"hello C.UTF-8\n"
 
     async def test_a_script_that_kills_all_it_can_reach_has_ended(self, bench: ContainerBench) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             outcome = await bench.run("kill -KILL -1; exit 0")
         assert (outcome.reason, outcome.signal) == (Reason.SCRIPT_KILLED, signal.SIGKILL)
         assert (await bench.run("exit 3", name="i2")).exit_code == 3
@@ -164,9 +167,8 @@ class TestWithoutTools:
         assert bench.written == b"hello\n"
 
     async def test_a_timeout_lets_the_script_end_in_order(self, bench: ContainerBench) -> None:
-        outcome = await bench.run(
-            "trap 'echo bye; exit 9' TERM; while true; do :; done", Limits(timeout=timedelta(milliseconds=200))
-        )
+        script = "trap 'echo bye; exit 9' TERM; : > ready; while true; do :; done"
+        outcome = await bench.run_late(script, Limits(timeout=MINUTE, grace=MINUTE))
         assert (outcome.reason, outcome.exit_code) == (Reason.TIMEOUT, 9)
 
     async def test_what_a_script_leaves_behind_is_gone(self, bench: ContainerBench) -> None:
@@ -175,10 +177,8 @@ class TestWithoutTools:
 
     async def test_one_of_several_scripts_is_stopped_alone(self, bench: ContainerBench) -> None:
         long = asyncio.create_task(bench.run("while [ ! -e go ]; do /bin/sleep 0.01; done; exit 6", name="i2"))
-        script = "trap '' TERM; /usr/bin/setsid /bin/sleep 60 & echo $! > child; while true; do :; done"
-        limits = Limits(timeout=timedelta(milliseconds=400), grace=timedelta(milliseconds=200))
-        async with asyncio.timeout(20):
-            outcome = await bench.run(script, limits)
+        script = "trap '' TERM; /usr/bin/setsid /bin/sleep 60 & echo $! > child; : > ready; while true; do :; done"
+        outcome = await bench.run_late(script, Limits(timeout=MINUTE, grace=timedelta(milliseconds=200)))
         assert (outcome.reason, outcome.signal) == (Reason.TIMEOUT, signal.SIGKILL)
         assert bench.is_gone(bench.pid_from("child"))
         (bench.root / "i2-1" / "go").touch()
@@ -207,7 +207,7 @@ async def test_death_of_the_container_ends_what_ran_there_with_its_cause(directo
         run = asyncio.create_task(bench.run("touch up; sleep 60"))
         await appears(directory / "i1-1" / "up", empty=True)
         os.kill(bench.container.init, signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             with pytest.raises(ContainerEndedError, match="it had 512Mi") as caught:
                 await run
             assert caught.value.reason is Reason.OUT_OF_MEMORY
@@ -221,7 +221,7 @@ async def test_death_of_the_container_ends_what_ran_there_with_its_cause(directo
 async def test_death_of_the_container_is_seen_while_nothing_runs(directory: Path) -> None:
     async with opened(directory) as bench:
         os.kill(bench.container.init, signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await bench.scripts.over()
 
 
@@ -247,7 +247,7 @@ async def test_a_container_may_come_first(directory: Path, shell: tuple[str, ...
     with user_container(directory, shell):
         await asyncio.sleep(0.1)
         with closing(ContainerScripts(directory, oom)) as scripts:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await scripts.ready()
 
 
@@ -261,7 +261,7 @@ async def test_a_container_that_comes_too_late_ends(tmp_path: Path, shell: tuple
 
 async def test_a_container_that_nobody_waits_for_ends_on_sigterm(directory: Path, shell: tuple[str, ...]) -> None:
     with user_container(directory, shell) as container:
-        await asyncio.sleep(0.2)
+        await container.catches(signal.SIGTERM)
         os.kill(container.init, signal.SIGTERM)
         assert await container.ends() == 0
 
@@ -285,6 +285,28 @@ async def test_the_container_ends_when_its_supervisor_is_gone(directory: Path, s
         await asyncio.sleep(0.1)
         bench.end()
         assert await bench.container.ends() == 0
+
+
+async def test_a_signal_that_comes_before_the_script_is_its_end(directory: Path, shell: tuple[str, ...]) -> None:
+    """What shall become it has said that it starts, and waits here for somebody who reads its output."""
+    answers: list[Answer] = []
+    with user_container(directory, shell), closing(Channel(directory, answer=answers.append, lost=lambda: None)) as to:
+        to.write_script(1, script_file(["/bin/sleep", "60"], environment={}, defaults={}, directory=str(directory)))
+        os.mkfifo(directory / "runner" / "1.out")
+        to.send(runner.run(1))
+        started = await answered(answers, Started)
+        to.send(runner.signal(1, "TERM", started.pid, "i1-1"))
+        ended = await answered(answers, Ended)
+        assert (ended.exit_code, answers[2:]) == (128 + signal.SIGTERM, [ended])
+
+
+async def answered(answers: list[Answer], kind: type[A]) -> A:
+    """The first answer of this kind."""
+    async with asyncio.timeout(60):
+        while not (found := [answer for answer in answers if isinstance(answer, kind)]):
+            assert not [answer for answer in answers if isinstance(answer, Failed)], answers
+            await asyncio.sleep(0.005)
+    return found[0]
 
 
 def test_the_runner_refuses_to_be_anything_but_process_1(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,7 +43,20 @@ class UserContainer:
 
     async def ends(self) -> int:
         """Its exit code."""
-        return await asyncio.to_thread(self.process.wait, 20)
+        return await asyncio.to_thread(self.process.wait, 60)
+
+    async def catches(self, number: signal.Signals) -> None:
+        """Return when its process 1 has a handler; before that it does not even notice the signal."""
+        async with asyncio.timeout(60):
+            while not self._caught() >> (number - 1) & 1:
+                await asyncio.sleep(0.005)
+
+    def _caught(self) -> int:
+        """The signals that process 1 handles, as a mask; 0: it is not there yet."""
+        with suppress(OSError, IndexError):
+            rows = Path(f"/proc/{self.init}/status").read_text().splitlines()
+            return next(int(row.split()[1], 16) for row in rows if row.startswith("SigCgt:"))
+        return 0
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def test_the_guardian_ends_watched_groups_and_marked_processes_and_nothing_else(
     guardian.unwatch(unwatched.pid)
     guardian.close()  # as the kernel does when we are killed
     try:
-        assert (watched.wait(5), marked.wait(5)) == (-signal.SIGKILL, -signal.SIGKILL)
+        assert (watched.wait(30), marked.wait(30)) == (-signal.SIGKILL, -signal.SIGKILL)
         assert (unwatched.poll(), other.poll()) == (None, None)
     finally:
         for process in (unwatched, other):
