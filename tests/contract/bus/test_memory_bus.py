@@ -83,14 +83,17 @@ async def test_without_a_name_everybody_has_their_own() -> None:
 
 
 async def test_the_real_clock_ends_leases_and_delays() -> None:
-    settings = BusSettings(url="memory://", lease=timedelta(milliseconds=5))
+    short = BusSettings(url="memory://clock", lease=timedelta(milliseconds=5))
+    long = short.model_copy(update={"lease": timedelta(hours=1)})
     async with (
-        open_bus(settings, name="a") as bus,
+        open_bus(short, name="a") as bus,
+        open_bus(long, name="b") as other,
         storing_retries(bus),
-        bus.queue.leases(ServiceName("s"), slots=2) as leases,
+        bus.queue.leases(ServiceName("s"), slots=1) as holder,
+        other.queue.leases(ServiceName("s"), slots=1) as leases,
     ):
         await bus.queue.submit(invocation(ServiceName("s")))
-        first = await anext(aiter(leases))
+        first = await anext(aiter(holder))
         second = await anext(aiter(leases))
         assert (first.attempt, second.attempt) == (1, 2)
         await second.retry(timedelta(milliseconds=2), "again")

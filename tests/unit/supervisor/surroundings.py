@@ -66,7 +66,7 @@ class World:
         return await self.next_lease()
 
     async def next_lease(self) -> Lease:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await anext(aiter(self.leases))
 
     def attempt(self, lease: Lease, script: str, **fields: Any) -> Attempt:

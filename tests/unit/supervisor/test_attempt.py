@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.unit.supervisor.builders import MARK, called_event, execution, invocation, place, service, stored_event
+from tests.unit.supervisor.scripts_suite import appears
 from tidemill_common.bus import Bus, Lease
 from tidemill_common.bus.memory import open_memory
 from tidemill_common.contracts.event import ArtifactRef, EventReceived
@@ -88,7 +89,7 @@ class World:
 
     async def next_lease(self) -> Lease:
         leases = await self.stack.enter_async_context(self.bus.queue.leases(invocation().service, slots=1))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await anext(aiter(leases))
 
     def attempt(self, lease: Lease, script: str, *, cancelled: bool = False, **fields: Any) -> Attempt:
@@ -136,7 +137,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    settings = BusSettings(url="memory://", lease=timedelta(seconds=3))
+    settings = BusSettings(url="memory://")
     with contextlib.closing(Guardian(MARK)) as guardian:
         async with open_memory(settings) as bus:
             made = World(bus, tmp_path, ProcessScripts(guardian))
@@ -417,9 +418,7 @@ async def interrupted(world: World, cause: Interruption) -> None:
     attempt = world.attempt(lease, "touch up; sleep 60")
     running = asyncio.create_task(attempt.run())
     up = world.root / f"{lease.invocation.id}-1" / "up"
-    async with asyncio.timeout(10):
-        while not up.exists():
-            await asyncio.sleep(0.002)
+    await appears(up, empty=True)
     attempt.interrupt(cause)
     attempt.interrupt(cause)
     await running

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.supervisor.scripts_suite import appears, leap
 from tests.unit.supervisor.surroundings import World, open_world
 from tidemill_common.contracts.invocation import Change, InvocationChanged, Reason
 from tidemill_common.errors import NotFoundError
@@ -56,6 +57,11 @@ class Inputs:
     @property
     def count(self) -> int:
         return len(self.runs.read_text().splitlines())
+
+    async def until_run(self, number: int) -> None:
+        async with asyncio.timeout(60):
+            while not self.runs.exists() or self.count < number:
+                await asyncio.sleep(0.002)
 
 
 @pytest.fixture
@@ -125,8 +131,13 @@ async def test_an_input_that_a_failed_run_changed_is_fetched_again(batch: Inputs
 
 
 async def test_a_timeout_is_halved_too(batch: Inputs) -> None:
-    script = 'cd "$TMP_INPUT_DIR"; [ ! -e slow.txt ] || sleep 60'
-    ended = await batch(script, ["a.txt", "slow.txt"], timeout=timedelta(seconds=0.3))
+    timeout = timedelta(seconds=3)
+    script = f'[ ! -e "$TMP_INPUT_DIR/slow.txt" ] || {{ {COUNT} sleep 60; }}'
+    running = asyncio.create_task(batch(script, ["a.txt", "slow.txt"], timeout=timeout))
+    for number in (1, 2):  # both together, and the slow one alone
+        await batch.until_run(number)
+        leap(timeout)
+    ended = await running
     assert ended["a.txt"].change is Change.SUCCEEDED
     assert ended["slow.txt"].reason is Reason.TIMEOUT
 
@@ -182,9 +193,7 @@ async def test_a_cancelled_item_is_dropped_and_the_others_go_on(batch: Inputs, w
     fields = {"batch": {"size": 2}, "output": OUTPUT}
     attempts = [world.attempt(lease, script, **fields) for lease in leases]
     running = [asyncio.create_task(attempt.run()) for attempt in attempts]
-    async with asyncio.timeout(10):
-        while not (world.root / "begun").exists():
-            await asyncio.sleep(0.01)
+    await appears(world.root / "begun", empty=True)
     attempts[0].interrupt(Interruption.CANCELLED)
     await running[0]
     go.touch()
@@ -201,9 +210,7 @@ async def test_the_script_ends_when_all_are_cancelled(world: World) -> None:
     attempt = world.attempt(lease, script, batch={"size": 1})
     running = asyncio.create_task(attempt.run())
     pid_file = world.root / "pid"
-    async with asyncio.timeout(10):
-        while not pid_file.exists() or not pid_file.read_text().strip():
-            await asyncio.sleep(0.01)
+    await appears(pid_file)
     attempt.interrupt(Interruption.CANCELLED)
     await running
     assert not Path(f"/proc/{pid_file.read_text().strip()}").exists()
@@ -211,7 +218,7 @@ async def test_the_script_ends_when_all_are_cancelled(world: World) -> None:
 
 async def test_one_that_failed_before_runs_alone(batch: Inputs, world: World) -> None:
     await batch(COUNT + "exit 1", ["a.txt"], retry={"attempts": 2, "backoff": timedelta()})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         again = await anext(aiter(world.leases))
     assert again.attempt == 2
     fields = {"batch": {"size": 50, "wait": timedelta(hours=1)}, "variables": {"RUNS": str(batch.runs)}}

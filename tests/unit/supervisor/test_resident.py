@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.supervisor.scripts_suite import appears, leap
 from tests.unit.supervisor.surroundings import World, open_world
 from tidemill_common.contracts.invocation import Change, Reason
 from tidemill_supervisor.attempt import Interruption
@@ -101,10 +102,10 @@ async def test_one_that_ends_between_invocations_costs_none(world: World) -> Non
 
 async def test_a_timeout_ends_it_and_the_next_invocation_finds_a_new_one(world: World) -> None:
     script = python("if body == 'slow': time.sleep(60)\nanswer['result'] = str(count)")
-    await world.call(script, b"", timeout=timedelta(seconds=5))
+    await world.call(script, b"")
     slow = await world.call(script, b"slow", timeout=timedelta(milliseconds=200))
     assert (slow.change, slow.reason) == (Change.DEAD, Reason.TIMEOUT)
-    assert (await world.call(script, b"", timeout=timedelta(seconds=5))).result == b"1"
+    assert (await world.call(script, b"")).result == b"1"
 
 
 async def test_a_workspace_that_grows_too_large_ends_it(world: World) -> None:
@@ -120,9 +121,14 @@ async def test_a_workspace_that_grows_too_large_ends_it(world: World) -> None:
 
 
 async def test_the_time_to_load_is_not_the_invocations(world: World) -> None:
-    script = python("answer['result'] = str(count)", ready=False)
-    script = script.replace("for line in", "time.sleep(0.3)\n" + READY + "for line in")
-    assert (await world.call(script, timeout=timedelta(milliseconds=200))).change is Change.SUCCEEDED
+    loading, go = world.root / "loading", world.root / "go"
+    load = f"open('{loading}', 'w').close()\nwhile not os.path.exists('{go}'): time.sleep(0.01)\n"
+    script = python("answer['result'] = str(count)", ready=False).replace("for line in", load + READY + "for line in")
+    called = asyncio.create_task(world.call(script, timeout=timedelta(seconds=5)))
+    await appears(loading, empty=True)
+    leap(timedelta(seconds=6))
+    go.touch()
+    assert (await called).change is Change.SUCCEEDED
 
 
 async def test_cancelling_stops_it_and_the_next_invocation_finds_a_new_one(world: World) -> None:
@@ -132,7 +138,7 @@ async def test_cancelling_stops_it_and_the_next_invocation_finds_a_new_one(world
     lease = await world.lease(b"slow")
     attempt = world.attempt(lease, script)
     running = asyncio.create_task(attempt.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "begun" not in await world.lines(lease.invocation.id):
             await asyncio.sleep(0.01)
     attempt.interrupt(Interruption.CANCELLED)

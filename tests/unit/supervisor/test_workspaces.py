@@ -104,7 +104,9 @@ async def test_one_with_a_missing_directory_is_wiped(tmp_path: Path, scripts: Wi
 async def test_a_change_of_just_now_is_no_proof(
     tmp_path: Path, scripts: Any, found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workspaces, "time", time)
+    root = tmp_path / "workspace-0"
+    just_after = SimpleNamespace(time_ns=lambda: root.stat().st_ctime_ns + 1_000_000)
+    monkeypatch.setattr(workspaces, "time", just_after)
     kept = Workspaces(scripts, tmp_path)
-    await used(kept)
+    assert (await used(kept)).root == root
     assert kept._unchanged == {}
