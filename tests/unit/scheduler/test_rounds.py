@@ -16,8 +16,10 @@ from tests.unit.scheduler.planned import GIB, pool
 from tests.unit.scheduler.rounds import Host
 from tidemill_common.bus import Bus
 from tidemill_common.bus.memory.server import open_memory
-from tidemill_common.contracts.contract import ServiceName, WorkerId
-from tidemill_common.contracts.service import Service, ServiceDefined, Synchronous
+from tidemill_common.contracts.contract import EventId, ServiceName, WorkerId
+from tidemill_common.contracts.event import EventReceived
+from tidemill_common.contracts.invocation import Invocation
+from tidemill_common.contracts.service import DEFINED, Service, ServiceDefined, Synchronous
 from tidemill_common.errors import UnavailableError
 from tidemill_common.settings import BusSettings
 from tidemill_scheduler.activity import Activity
@@ -51,6 +53,7 @@ def spec(name: str) -> WorkerSpec:
 class World:
     bus: Bus
     host: Host
+    catalogue: Catalogue
     scheduling: Scheduling
 
     async def status(self) -> dict[str, Any]:
@@ -82,7 +85,7 @@ async def world() -> AsyncIterator[World]:
             metrics=Metrics(),
             lifecycle=bus.log,
         )
-        yield World(bus, host, scheduling)
+        yield World(bus, host, catalogue, scheduling)
 
 
 async def test_a_round_that_changes_nothing_looks_at_workers_once(world: World) -> None:
@@ -122,6 +125,26 @@ async def test_a_worker_that_is_cut_off_but_heard_works_on_beside_the_one_that_r
     await world.scheduling.round()
     assert len(world.host.running) == 4
     assert lost.keys() <= world.host.running.keys()
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+async def test_what_waits_for_a_removed_service_is_dropped_unless_it_was_defined_anew(
+    world: World, *, is_back: bool
+) -> None:
+    service = Service(name=NAME, image="i", script="s", owner="ada")
+    removed = ServiceDefined(name=NAME, revision=2, at=NOW, service=None)
+    world.catalogue.define(removed)  # the newest that it has heard
+    for told in (removed, *([ServiceDefined(name=NAME, revision=3, at=NOW, service=service)] if is_back else [])):
+        await world.bus.log.append(DEFINED, told, key=NAME)
+    event = EventReceived(id=EventId("e"), source="/test", type="test", time=NOW)
+    await world.bus.queue.submit(
+        Invocation.of(event, service=NAME, owner="ada", revision=3, trigger="direct", now=datetime.now(UTC))
+    )
+
+    await world.scheduling.round()
+
+    backlog = await world.bus.queue.backlog()
+    assert (NAME in backlog and backlog[NAME].ready == 1) is is_back
 
 
 async def test_the_status_shows_what_the_round_has_started(world: World) -> None:

@@ -18,7 +18,7 @@ from tidemill_common.concurrently import each
 from tidemill_common.contracts.contract import ServiceName, WorkerId
 from tidemill_common.errors import TransientError
 from tidemill_scheduler.activity import Activity, held_in
-from tidemill_scheduler.catalogue import Catalogue
+from tidemill_scheduler.catalogue import Catalogue, is_removed
 from tidemill_scheduler.domain.failures import STABLE_AFTER, Failure, failed, failure_reason
 from tidemill_scheduler.domain.planning import plan
 from tidemill_scheduler.domain.snapshot import NO_LIMIT, Plan, Pool, Quota, Snapshot, Start, Stop, Worker, WorkerState
@@ -69,6 +69,7 @@ class Scheduling:
         lifecycle: Log,
     ) -> None:
         self._queue = queue
+        self._bus_log = lifecycle
         self._losses = Losses(lifecycle)
         self._launcher = launcher
         self._catalogue = catalogue
@@ -312,6 +313,8 @@ class Scheduling:
 
     async def _purge_removed(self, backlog: Mapping[ServiceName, Backlog]) -> None:
         for service in self._catalogue.removed & backlog.keys():
+            if not await is_removed(self._bus_log, service):
+                continue
             dropped = await self._queue.purge(service)
             log.info("backlog of removed service dropped", service=service, invocations=dropped)
 
