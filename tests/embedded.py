@@ -35,7 +35,7 @@ class Platform:
     process: subprocess.Popen[bytes] = field(init=False)
     connection: dict[str, str] = field(init=False)
 
-    def start(self, *, timeout: float = 60) -> None:
+    def start(self, *, timeout: float = 100) -> None:
         """Run `tidemill up` and wait until the API answers."""
         log = self.directory.with_suffix(".log")
         with log.open("ab") as output:
@@ -109,7 +109,7 @@ class Platform:
         """One request: as the administrator, unless it brings an Authorization header."""
         bearer = "Authorization" in options.get("headers", {})
         auth = None if bearer else (self.connection["username"], self.connection["password"])
-        return httpx.request(method, self.connection["endpoint"] + path, auth=auth, timeout=30, **options)
+        return httpx.request(method, self.connection["endpoint"] + path, auth=auth, **{"timeout": 30, **options})
 
     def patiently(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The same, again and again while the gateway is down, at most a minute."""
@@ -121,7 +121,7 @@ class Platform:
                 return answer[0].status_code < 500
             return False
 
-        wait_until(asked, f"{method} {path} is answered", timeout=60)
+        wait_until(asked, f"{method} {path} is answered", show=lambda: [(one, one.text) for one in answer])
         return answer[0]
 
     def apply(self, service: Mapping[str, Any]) -> str:
@@ -139,6 +139,12 @@ class Platform:
     def invocations(self, service: str) -> list[dict[str, Any]]:
         """All Invocations of one Service, page by page."""
         return every_invocation(self.patiently, service)
+
+    def letter(self, invocation: str) -> dict[str, Any]:
+        """The dead letter of an Invocation that is dead; it is kept a moment after that is told."""
+        path = f"/v1/dead-letters/{invocation}"
+        wait_until(lambda: self.patiently("GET", path).status_code == 200, f"{path} is there")
+        return dict(self.patiently("GET", path).json())
 
     def store(self) -> AbstractAsyncContextManager[ObjectStore]:
         """The platform's own store."""
@@ -160,18 +166,27 @@ def running_platform(directory: Path, **environment: str) -> Iterator[Platform]:
         platform.stop()
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, timeout: float = 60, every: float = 0.1) -> None:
-    """Return when `condition()` holds; fail saying `what` did not come true."""
+def wait_until(
+    condition: Callable[[], bool],
+    what: str,
+    *,
+    timeout: float = 60,
+    every: float = 0.1,
+    show: Callable[[], object] = lambda: "",
+) -> None:
+    """Return when `condition()` holds; fail saying `what` did not come true, and what `show()` says instead."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:.0f} s: {what}")
+            raise AssertionError(f"not within {timeout:.0f} s: {what} {show()}")
         time.sleep(every)
 
 
-async def wait_for(condition: Callable[[], bool], what: str, *, timeout: float = 60) -> None:
+async def wait_for(
+    condition: Callable[[], bool], what: str, *, timeout: float = 60, show: Callable[[], object] = lambda: ""
+) -> None:
     """`wait_until` beside a running event loop."""
-    await asyncio.to_thread(wait_until, condition, what, timeout=timeout)
+    await asyncio.to_thread(wait_until, condition, what, timeout=timeout, show=show)
 
 
 def names(count: int, *, prefix: str = "file") -> Sequence[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -84,9 +85,16 @@ async def upload(store: ObjectStore, bucket: str, wanted: Sequence[str], *, paus
 
 
 async def outputs(store: ObjectStore, prefix: str) -> dict[str, bytes]:
-    """Name → content below a prefix."""
-    found = [info.path async for info in store.list(prefix) if not info.path.endswith("/")]
-    return {path.removeprefix(prefix): await store.get(path) for path in found}
+    """Name → content below a prefix; a store that was just killed is asked again, for at most a minute."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            found = [info.path async for info in store.list(prefix) if not info.path.endswith("/")]
+            return {path.removeprefix(prefix): await store.get(path) for path in found}
+        except TidemillError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)
 
 
 def account(platform: Asked, name: str) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ import pytest
 
 from tests.embedded import Platform, names, running_platform, wait_for
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
 FILES: Final = 10 * int(os.environ.get("TIDEMILL_CHAOS_FILES", "500"))
 OUTAGE_SECONDS: Final = float(os.environ.get("TIDEMILL_CHAOS_OUTAGE", "60"))
@@ -122,7 +122,10 @@ async def test_a_store_that_answers_503_for_a_while_delays_and_loses_nothing(pla
             assert proxy.refused, "nobody tried to store anything during the outage"
             proxy.down = False
             await wait_for(
-                lambda: platform.accounts("patient").get("succeeded") == count, "all have succeeded", timeout=180
+                lambda: platform.accounts("patient").get("succeeded") == count,
+                "all have succeeded",
+                timeout=180,
+                show=lambda: platform.accounts("patient"),
             )
             stored = [info.path async for info in store.list("patient-out/done/") if not info.path.endswith("/")]
     assert stored == [f"patient-out/done/{name}" for name in names(count)]
@@ -152,7 +155,12 @@ async def test_uploads_made_while_the_bridge_is_down_are_found(platform: Platfor
             await asyncio.gather(*(put(name) for name in names(FILES)))
     finally:
         os.kill(bridge, signal.SIGKILL)
-    await wait_for(lambda: platform.accounts("late").get("succeeded") == FILES, "all have run", timeout=60 + FILES / 20)
+    await wait_for(
+        lambda: platform.accounts("late").get("succeeded") == FILES,
+        "all have run",
+        timeout=60 + FILES / 10,
+        show=lambda: platform.accounts("late"),
+    )
     runs = Counter(row["input"]["path"] for row in await asyncio.to_thread(platform.invocations, "late"))
     assert len(runs) == FILES
     assert set(runs.values()) == {1}
@@ -175,17 +183,21 @@ async def test_retries_that_are_asked_for_while_the_bridge_is_down_run_when_it_i
     await asyncio.to_thread(platform.apply, definition)
     async with platform.store() as store:
         await asyncio.gather(*(store.put(f"again/in/{name}", b"x") for name in names(count)))
-    await wait_for(lambda: phases(platform) == Counter(Running=count), "all run")
+    await wait_for(lambda: phases(platform) == Counter(Running=count), "all run", show=lambda: phases(platform))
     bridge = platform.pid("storage-bridge")
     os.kill(bridge, signal.SIGSTOP)
     try:
         go.touch()
-        await wait_for(lambda: phases(platform) == Counter(Pending=count), "all have failed once")
+        await wait_for(
+            lambda: phases(platform) == Counter(Pending=count), "all have failed once", show=lambda: phases(platform)
+        )
         await asyncio.sleep(1)  # ten times the backoff
         assert phases(platform) == Counter(Pending=count)
     finally:
         os.kill(bridge, signal.SIGKILL)
-    await wait_for(lambda: phases(platform) == Counter(Succeeded=count), "all have succeeded", timeout=60)
+    await wait_for(
+        lambda: phases(platform) == Counter(Succeeded=count), "all have succeeded", show=lambda: phases(platform)
+    )
     rows = await asyncio.to_thread(platform.invocations, "again")
     assert {row["attempts"] for row in rows} == {2}
     assert platform.accounts("again")["balanced"] is True

@@ -49,7 +49,11 @@ def letter(platform: Platform, fdl: Path) -> str:
     """An Invocation whose Attempts are used up."""
     platform.tidemill("put", fdl.with_name("script.sh"), "flaky/in/")
     platform.wait_for_invocations("flaky", 1)
-    (found,) = platform.json("dead", "ls", "--service", "flaky")
+    deadline = time.monotonic() + 60
+    while not (letters := platform.json("dead", "ls", "--service", "flaky")):  # kept a moment after its end is told
+        assert time.monotonic() < deadline, platform.logs()
+        time.sleep(0.1)
+    (found,) = letters
     assert (found["reason"], found["attempts"], found["exit_code"]) == ("script-failed", 2, 3)
     return str(found["invocation_id"])
 
@@ -82,7 +86,8 @@ def test_a_running_invocation_is_cancelled(platform: Platform, fdl: Path) -> Non
         assert time.monotonic() < deadline, platform.logs()
         time.sleep(0.1)
     platform.tidemill("cancel", identity)
-    assert platform.json("status", identity, code=1)["phase"] == "Cancelled"
+    (cancelled,) = platform.json("wait", identity, "--timeout", "60", code=1)
+    assert (cancelled["id"], cancelled["phase"]) == (identity, "Cancelled")
 
 
 def test_apply_asks_before_it_changes_and_shows_the_mistake(platform: Platform, fdl: Path) -> None:

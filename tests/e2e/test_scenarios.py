@@ -8,7 +8,7 @@ from tests.e2e.conftest import Platform
 from tests.scenarios import SCENARIOS, Scenario, Target
 from tidemill.platform.installation import Installation
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]  # more than the patience of a scenario
 
 
 @pytest.fixture(scope="module")

@@ -60,8 +60,7 @@ def retries_end_in_a_dead_letter_that_can_be_redriven(target: Target, prefix: st
     row = target.ended(target.job(name, token))
     assert (row["reason"], row["attempts"], row["dead"]) == ("script-failed", 2, True), row
 
-    letter = target.patiently("GET", f"/v1/dead-letters/{row['id']}").json()
-    assert "attempt 2" in letter["log_tail"]
+    assert "attempt 2" in target.letter(row["id"])["log_tail"]
     again = target.patiently("POST", f"/v1/dead-letters/{row['id']}/redrive")
 
     assert again.status_code == 201, again.text

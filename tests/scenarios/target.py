@@ -54,7 +54,7 @@ class Target:
                 return answer[0].status_code < 500
             return False
 
-        self.wait(asked, f"{method} {path} is answered")
+        self.wait(asked, f"{method} {path} is answered", show=lambda: [(one, one.text) for one in answer])
         return answer[0]
 
     def apply(self, name: str, script: str, **fields: Any) -> str:
@@ -75,10 +75,11 @@ class Target:
         assert answer.status_code == 201, answer.text
         return str(answer.headers["Tidemill-Invocation-Id"])
 
-    def call(self, name: str, token: str, body: bytes = b"", *, timeout: str = "60s") -> httpx.Response:
+    def call(self, name: str, token: str, body: bytes = b"") -> httpx.Response:
         """Call a Service and wait for its answer."""
         headers = {"Authorization": f"Bearer {token}"}
-        return self.api("POST", f"/run/{name}?timeout={timeout}", content=body, headers=headers, timeout=self.patience)
+        path = f"/run/{name}?timeout={self.patience:.0f}"
+        return self.api("POST", path, content=body, headers=headers, timeout=self.patience + 30)
 
     def invocation(self, identity: str) -> dict[str, Any]:
         """One Invocation; empty: nothing is known of it yet."""
@@ -110,6 +111,12 @@ class Target:
 
         self.wait(over, f"{count} Invocations of {service} have ended", show=lambda: (found, self.state(service)))
         return found
+
+    def letter(self, identity: str) -> dict[str, Any]:
+        """The dead letter of an Invocation that is dead; it is kept a moment after that is told."""
+        path = f"/v1/dead-letters/{identity}"
+        self.wait(lambda: self.patiently("GET", path).status_code == 200, f"{path} is there")
+        return dict(self.patiently("GET", path).json())
 
     def state(self, service: str) -> dict[str, Any]:
         """What the scheduler says of a Service."""
