@@ -42,7 +42,7 @@ class Platform:
             )
         self.wait_ready(log)
 
-    def wait_ready(self, log: Path, timeout: float = 60) -> None:
+    def wait_ready(self, log: Path, timeout: float = 100) -> None:
         """Return when `up` has recorded that everything answers."""
         deadline = time.monotonic() + timeout
         record = self.directory / "run" / "up.json"
@@ -53,7 +53,7 @@ class Platform:
             time.sleep(0.05)
         raise AssertionError(f"it did not become ready: {log.read_text(errors='replace')[-4000:]}")
 
-    def stop(self, timeout: float = 30) -> int:
+    def stop(self, timeout: float = 60) -> int:
         """SIGTERM, and the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -72,6 +72,14 @@ class Platform:
                 record = json.loads(path.read_text())
                 found[record["name"]] = psutil.Process(record["pid"])
         found.pop("up", None)
+        return found
+
+    def child(self, name: str, *, other_than: int | None = None, timeout: float = 90) -> psutil.Process:
+        """The process of this name, once it runs: one that died is started again."""
+        deadline = time.monotonic() + timeout
+        while (found := self.children().get(name)) is None or found.pid == other_than:
+            assert time.monotonic() < deadline, f"{name} does not run\n{self.logs()}"
+            time.sleep(0.05)
         return found
 
     @property

@@ -38,7 +38,7 @@ def main() -> None:
     print(json.dumps(seen))
 
 
-def until(found: Callable[[], Any], seconds: float = 30) -> Any:
+def until(found: Callable[[], Any], seconds: float = 60) -> Any:
     """What `found` returns, once it is something."""
     deadline = time.monotonic() + seconds
     while not (value := found()):

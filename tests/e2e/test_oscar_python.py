@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import Platform
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("version", ["newest", "1-3-2"])
@@ -27,7 +27,7 @@ def test_a_user_of_oscar_python_finds_everything_as_it_was(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr + platform.logs()
