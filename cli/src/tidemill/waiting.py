@@ -11,9 +11,9 @@ from tidemill.errors import CliError, Exit
 
 ENDED: Final = frozenset({"Succeeded", "Failed", "Cancelled"})
 _FIRST, _LONGEST = 0.1, 1.0
-_PATIENCE: Final = {Exit.NOT_FOUND: 5.0, Exit.CONNECTION: 60.0}
-"""Seconds for which a kind of error may last: a call is acknowledged before routing has recorded it, and the gateway
-may be starting again."""
+_PATIENCE: Final = {Exit.NOT_FOUND: 15.0, Exit.CONNECTION: 60.0}
+"""Seconds for which a kind of error may last: a call is acknowledged before routing has recorded it, and routing or the
+gateway may be starting again."""
 
 
 async def wait_for(client: GatewayClient, invocation: str, deadline: float | None) -> dict[str, Any]:
