@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -36,6 +37,37 @@ def test_only_directories_of_dead_workers_are_removed(tmp_path: Path) -> None:
         assert remove_abandoned(tmp_path) == 1
         assert alive.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_worker_that_starts_is_not_taken_for_a_dead_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one may look for dead ones between any two steps, and remove what has a lock that nobody holds."""
+    taken: list[str] = []
+    lock = fcntl.flock
+
+    def looked_for_before(descriptor: int, operation: int) -> None:
+        for path in tmp_path.glob("*/.lock"):
+            with path.open() as file:
+                lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                taken.append(path.parent.name)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", looked_for_before)
+    with own_directory(tmp_path, "w1") as directory:
+        assert [path.name for path in directory.iterdir()] == [".lock"]
+        with pytest.raises(BlockingIOError):
+            looked_for_before(0, fcntl.LOCK_UN)
+    assert taken == []
+
+
+def test_a_file_system_without_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: Path) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with own_directory(tmp_path, "w1") as directory:
+        assert [path.name for path in directory.iterdir()] == [".lock"]
+        with pytest.raises(ConflictError), own_directory(tmp_path, "w1"):
+            pass
 
 
 def test_what_user_code_made_unwritable_is_removed(tmp_path: Path) -> None:

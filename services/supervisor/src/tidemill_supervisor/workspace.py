@@ -60,6 +60,8 @@ def _locked(directory: Path) -> int:
     """Make the directory and hold its lock; again when it was just being removed as abandoned."""
     while True:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (made := _new_lock(directory)) is not None:
+            return made
         try:
             descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
@@ -72,6 +74,25 @@ def _locked(directory: Path) -> int:
         if os.fstat(descriptor).st_nlink:
             return descriptor
         os.close(descriptor)
+
+
+def _new_lock(directory: Path) -> int | None:
+    """A lock that nobody sees before it is held: else whoever looks for dead Workers just then could take it from us.
+
+    None: there is one already, or this file system has no links.
+    """
+    name = directory / f"{_LOCK}.{os.getpid()}"
+    with contextlib.suppress(OSError), contextlib.ExitStack() as undo:
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        undo.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.link(name, directory / _LOCK)
+        finally:
+            name.unlink(missing_ok=True)
+        undo.pop_all()
+        return descriptor
+    return None
 
 
 def remove_abandoned(base: Path) -> int:
