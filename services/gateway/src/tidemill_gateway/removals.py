@@ -52,7 +52,8 @@ class Removals:
 
         async def orphaned_before(name: str) -> datetime | None:
             if definition := await deps.catalogue.get(name):
-                return definition.created_at
+                # never removed: all is its own, also what seems older, for clocks differ and Events wait for routing
+                return definition.created_at if await deps.catalogue.was_removed(name) else None
             return _ALL if await _is_removed(deps.bus.log, name) else None
 
         return cls(engine=deps.engine, queries=deps.queries, bus_log=deps.bus.log, orphaned_before=orphaned_before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -44,6 +44,15 @@ async def test_open_invocations_of_a_service_that_is_there_are_left_alone(gatewa
     await gateway.tell(invocation, Change.REQUESTED, at=datetime.now(UTC))
     await gateway.deps.queries.await_known(invocation)
     await gateway.platform.catalogue.update(definition("thumb") | {"cpu": "0.4"}, who="oscar")
+
+    assert await Removals.of(gateway.deps).end_orphans() == 0
+    assert (await gateway.deps.queries.get(invocation)).phase == "Pending"
+
+
+async def test_what_seems_older_than_a_service_that_was_never_removed_is_its_own(gateway: Gateway) -> None:
+    invocation = await gateway.job()
+    await gateway.tell(invocation, Change.REQUESTED, at=datetime.now(UTC) - timedelta(hours=1))
+    await gateway.deps.queries.await_known(invocation)
 
     assert await Removals.of(gateway.deps).end_orphans() == 0
     assert (await gateway.deps.queries.get(invocation)).phase == "Pending"

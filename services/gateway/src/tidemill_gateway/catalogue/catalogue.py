@@ -104,6 +104,10 @@ class Catalogue:
         """What happened to a name, newest first, also after removal."""
         return await self._rows.revisions(name)
 
+    async def was_removed(self, name: str) -> bool:
+        """Whether there was one of this name that was removed, before the one that is there."""
+        return await self._rows.was_removed(name)
+
     async def create(self, document: Mapping[str, object], *, who: str, owner: str = ADMIN) -> Definition:
         """Define a Service.
 

@@ -81,6 +81,12 @@ class ServiceRows:
         async with reading(self._engine) as connection:
             return (await connection.execute(statement)).scalar() or 0
 
+    async def was_removed(self, name: str) -> bool:
+        """Whether there was one of this name that was removed."""
+        removed = select(revisions.c.number).where(revisions.c.service == name, revisions.c.removed).limit(1)
+        async with reading(self._engine) as connection:
+            return (await connection.execute(removed)).first() is not None
+
     async def newest(self) -> list[Revision]:
         """The newest revision of every name that was ever used."""
         last = select(revisions.c.service, func.max(revisions.c.number).label("number")).group_by(revisions.c.service)
