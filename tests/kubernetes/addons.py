@@ -6,11 +6,9 @@ removed.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +17,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.kubernetes.waiting import until
 from tidemill.platform.servers import free_port
 from tidemill_common.errors import ConflictError, NotFoundError
 from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object
@@ -26,7 +25,7 @@ from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object
 CACHE: Final = Path(os.environ.get("TIDEMILL_TEST_ADDONS", Path(__file__).parents[2] / ".cache"))
 HOST: Final = os.environ.get("TESTBED_HOST_IP", "10.89.0.1")
 """This machine, as pods and the API server see it."""
-_CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _API_SERVICES: Final = "/apis/apiregistration.k8s.io/v1/apiservices"
 _BINDINGS: Final = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 _ROLES: Final = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
@@ -101,18 +100,28 @@ async def traefik(api: KubernetesApi, kubeconfig: Path, namespace: str, director
 
 
 @asynccontextmanager
-async def definitions(api: KubernetesApi) -> AsyncIterator[None]:
-    """The kinds of the Gateway API and of Traefik; those that were there before stay."""
-    made = []
+async def definitions(api: KubernetesApi, directory: Path = CACHE / "crds") -> AsyncIterator[None]:
+    """The kinds of a folder, by default of the Gateway API and of Traefik; those that were there before stay."""
+    made: list[Object] = []
     try:
-        for path in sorted((CACHE / "crds").glob("*.yaml")):
+        for path in sorted(directory.glob("*.yaml")):
             for item in yaml.safe_load_all(path.read_text()):
-                if item and await create(api, _CRDS, item):
-                    made.append(item["metadata"]["name"])
+                if item and await create(api, CRDS, item):
+                    made.append(item)
+        await until(lambda: _are_served(api, made), "the kinds are served", seconds=60)
         yield
     finally:
-        for name in made:
-            await api.delete(f"{_CRDS}/{name}")
+        for item in made:
+            await api.delete(f"{CRDS}/{item['metadata']['name']}")
+
+
+async def _are_served(api: KubernetesApi, definitions: Sequence[Object]) -> bool:
+    """The API has a kind a moment after it was defined."""
+    for spec in (item["spec"] for item in definitions):
+        version = next(one["name"] for one in spec["versions"] if one["served"])
+        if await _found(api, f"/apis/{spec['group']}/{version}/{spec['names']['plural']}") is None:
+            return False
+    return True
 
 
 @asynccontextmanager
@@ -155,16 +164,19 @@ async def _answers(api: KubernetesApi) -> None:
     """Wait until its address leads to it: the API server keeps its first connection, wherever that went."""
     service = await api.get("/api/v1/namespaces/kube-system/services/expose-metrics")
     url = f"https://{service['spec']['clusterIP']}/apis/metrics.k8s.io/v1beta1"
-    deadline = time.monotonic() + 30
-    async with httpx.AsyncClient(verify=False, timeout=2) as client:
-        while True:
-            try:
-                if (await client.get(url)).status_code == 200:
-                    return
-            except httpx.HTTPError as error:
-                if time.monotonic() > deadline:
-                    raise AssertionError(f"{url}: {error!r}") from error
-            await asyncio.sleep(0.2)
+    seen: list[object] = []
+
+    async def answers() -> bool:
+        try:
+            found = await client.get(url)
+        except httpx.HTTPError as error:
+            seen[:] = [repr(error)]
+            return False
+        seen[:] = [found.status_code, found.text[:200]]
+        return found.status_code == 200
+
+    async with httpx.AsyncClient(verify=False, timeout=5) as client:
+        await until(answers, f"{url} answers", seconds=60, show=lambda: str(seen))
 
 
 def _metrics_objects(port: int) -> list[tuple[str, Object]]:
@@ -227,16 +239,27 @@ def _ingress_class(namespace: str, controller: str) -> Object:
 
 
 async def create(api: KubernetesApi, path: str, item: Object) -> bool:
-    """False: it was there. A kind that was defined a moment ago may need another one."""
-    deadline = time.monotonic() + 20
-    while True:
+    """False: it was there. What is about to go, because another test removed it, is waited for."""
+    name = f"{path}/{item['metadata']['name']}"
+
+    async def is_made_or_stays() -> str:
         try:
             await api.create(path, item)
         except ConflictError:
-            return False
-        except NotFoundError:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.2)
-        else:
-            return True
+            return "stays" if await stays(api, name) else ""
+        return "made"
+
+    return bool(await until(is_made_or_stays, f"{name} is created", seconds=60) == "made")
+
+
+async def stays(api: KubernetesApi, path: str) -> bool:
+    """Whether an object is there, and is not being deleted."""
+    found = await _found(api, path)
+    return found is not None and "deletionTimestamp" not in found["metadata"]
+
+
+async def _found(api: KubernetesApi, path: str) -> Object | None:
+    try:
+        return await api.get(path)
+    except NotFoundError:
+        return None

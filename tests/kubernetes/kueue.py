@@ -6,7 +6,6 @@ its web hooks are not registered. What it adds to the cluster is removed.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -18,31 +17,28 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.kubernetes.addons import CACHE, create, process, program
+from tests.kubernetes.addons import CACHE, CRDS, definitions, process, program, stays
+from tests.kubernetes.waiting import until
 from tidemill.platform.servers import free_port
-from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object
+from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi
 
 GROUP: Final = "/apis/kueue.x-k8s.io/v1beta1"
-_CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _CERTIFICATES: Final = ("etc/kueue/metrics/certs", "tmp/k8s-webhook-server/serving-certs")
 
 
 @asynccontextmanager
 async def kueue(api: KubernetesApi, kubeconfig: Path, namespace: str, directory: Path) -> AsyncIterator[None]:
     """Kueue with batch Jobs; what a namespace has of it is gone when this ends."""
+    if await stays(api, f"{CRDS}/clusterqueues.kueue.x-k8s.io"):
+        pytest.skip("the cluster has a Kueue of its own")
     root = _root(kubeconfig, directory / "kueue")
-    made: list[str] = []
     command = ["chroot", str(root), "/kueue", "--config=/config.yaml"]
-    try:
-        await _define(api, made)
+    async with definitions(api, CACHE / "crds" / "kueue"):
         with process(command, directory / "kueue.log", {"KUBECONFIG": "/kubeconfig", "HOME": "/"}):
             try:
                 yield
             finally:
                 await _clear(api, namespace)  # its finalizers are its own to take away
-    finally:
-        for name in made:
-            await api.delete(f"{_CRDS}/{name}")
 
 
 async def apply_all(api: KubernetesApi, text: str) -> None:
@@ -85,29 +81,6 @@ def _certificate(place: Path) -> None:
     subprocess.run([*request, *files], check=True, capture_output=True, env={**os.environ})
 
 
-async def _define(api: KubernetesApi, made: list[str]) -> None:
-    """Its kinds; adds their names to `made`."""
-    known = {item["metadata"]["name"] for item in (await api.get(_CRDS))["items"]}
-    if "clusterqueues.kueue.x-k8s.io" in known:
-        pytest.skip("the cluster has a Kueue of its own")
-    for path in sorted((CACHE / "crds" / "kueue").glob("*.yaml")):
-        for item in yaml.safe_load_all(path.read_text()):
-            if item and await create(api, _CRDS, item):
-                made.append(item["metadata"]["name"])
-    for _ in range(100):  # the API serves a kind a moment after it was defined
-        found: list[Object] = (await api.get(_CRDS))["items"]
-        ours = [one for one in found if one["metadata"]["name"] in made]
-        if all(_is_served(one) for one in ours):
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"not served: {made}")
-
-
-def _is_served(definition: Object) -> bool:
-    conditions = (definition.get("status") or {}).get("conditions") or ()
-    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
-
-
 async def _clear(api: KubernetesApi, namespace: str) -> None:
     """Jobs and their Workloads first, then queues; waits until Kueue has let go of them."""
     workloads = f"{GROUP}/namespaces/{namespace}/workloads"
@@ -126,8 +99,7 @@ async def _clear(api: KubernetesApi, namespace: str) -> None:
 
 
 async def _gone(api: KubernetesApi, path: str) -> None:
-    for _ in range(200):
-        if not (await api.get(path))["items"]:
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"still there: {path}")
+    async def is_empty() -> bool:
+        return not (await api.get(path))["items"]
+
+    await until(is_empty, f"nothing is left at {path}", seconds=60)

@@ -17,17 +17,20 @@ class Relay:
     port: int = 0
     opened: int = 0
     """Connections so far."""
+    _is_open: bool = False
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def open(self) -> None:
         """Listen; again on the same port after `cut`."""
+        self._is_open = True
         self._server = await asyncio.start_server(self._accept, self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         """Refuse connections, and break off those that there are."""
         assert self._server is not None
+        self._is_open = False
         self._server.close()
         for task in list(self._tasks):
             task.cancel()
@@ -37,6 +40,9 @@ class Relay:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if not self._is_open:  # accepted a moment before the cut
+            writer.transport.abort()
+            return
         self._tasks.add(task)
         self.opened += 1
         try:

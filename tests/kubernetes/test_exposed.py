@@ -29,7 +29,7 @@ from tidemill_scheduler.exposing.settings import ExposedSettings
 from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object, open_api
 from tidemill_scheduler.launchers.kubernetes.settings import KubernetesSettings, PullPolicy, UserContainer
 
-pytestmark = pytest.mark.kubernetes
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(400)]
 
 KUBECONFIG = Path(os.environ.get("KUBECONFIG", ""))
 IMAGE = os.environ.get("TIDEMILL_TEST_USER_IMAGE", "localhost/busybox:1")
@@ -71,9 +71,11 @@ class Cluster:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data}
         await self.api.apply(path_of(secret), secret, manager="gateway")
 
-    async def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 90) -> Any:
+    async def until(
+        self, condition: Callable[[], Any], what: str, *, seconds: float = 120, show: Callable[[], str] = lambda: ""
+    ) -> Any:
         """Wait for a condition, plain or a coroutine's."""
-        return await until(condition, what, seconds=seconds)
+        return await until(condition, what, seconds=seconds, show=show)
 
     def state(self, exposure: Exposure) -> DeploymentState:
         """What would be told."""
@@ -83,8 +85,32 @@ class Cluster:
         """Wait for it."""
         await self.until(
             lambda: self.state(exposure) is state,
-            f"{exposure.name} is {state}, not {self.exposer.observe(exposure.name)}",
+            f"{exposure.name} is {state}",
+            show=lambda: str(self.exposer.observe(exposure.name)),
         )
+
+    async def until_failed(self, exposure: Exposure, word: str) -> None:
+        """Wait until it fails for this reason; in a new namespace there may be another one at first."""
+        await self.until(
+            lambda: self.state(exposure) is DeploymentState.FAILED and word in self._reason(exposure),
+            f"{exposure.name} fails for {word}",
+            show=lambda: str(self.exposer.observe(exposure.name)),
+        )
+
+    def _reason(self, exposure: Exposure) -> str:
+        return self.exposer.observe(exposure.name).reason
+
+    async def answer(self, url: str) -> httpx.Response:
+        """What a server says, once its address leads to it: the cluster's proxies follow a moment after it is ready."""
+
+        async def asked() -> httpx.Response | None:
+            with contextlib.suppress(httpx.TransportError):
+                async with httpx.AsyncClient(timeout=10) as client:
+                    return await client.get(url)
+            return None
+
+        found: httpx.Response = await self.until(asked, f"{url} is answered")
+        return found
 
 
 def settings_of(namespace: str) -> KubernetesSettings:
@@ -140,10 +166,9 @@ async def test_a_server_answers_and_has_the_users_variables_and_secrets(cluster:
     await cluster.exposer.ensure(exposure)
     await cluster.until_state(exposure, DeploymentState.READY)
     (url,) = cluster.exposer.observe(exposure.name).urls
-    async with httpx.AsyncClient() as client:
-        answer = await client.get(f"{url}/")
+    answer = await cluster.answer(f"{url}/")
     assert answer.text == f"hello $(OSCAR_SERVICE_NAME) s3cret {TOKEN}\n"
-    lines = await cluster.exposer.logs(exposure.name, 10)
+    lines = await cluster.until(lambda: cluster.exposer.logs(exposure.name, 10), "its log")
     assert lines[0].text == "serving as web"
     assert lines[0].at is not None
 
@@ -233,15 +258,13 @@ async def test_a_restart_replaces_the_pods(cluster: Cluster) -> None:
 async def test_a_server_that_ends_is_told_with_its_exit_code(cluster: Cluster) -> None:
     exposure = exposure_of(script="#!/bin/sh\nexit 7\n")
     await cluster.exposer.ensure(exposure)
-    await cluster.until_state(exposure, DeploymentState.FAILED)
-    await cluster.until(lambda: "exit code 7" in cluster.exposer.observe(exposure.name).reason, "its exit code is told")
+    await cluster.until_failed(exposure, "exit code 7")
 
 
 async def test_an_image_that_is_not_there_is_told(cluster: Cluster) -> None:
     exposure = exposure_of(image="localhost:1/none:1")
     await cluster.exposer.ensure(exposure)
-    await cluster.until_state(exposure, DeploymentState.FAILED)
-    assert "Image" in cluster.exposer.observe(exposure.name).reason
+    await cluster.until_failed(exposure, "Image")
 
 
 async def test_removal_leaves_nothing_and_another_scheduler_finds_what_is_there(cluster: Cluster) -> None:

@@ -30,7 +30,7 @@ from tidemill_scheduler.exposing.kubernetes.exposer import KubernetesExposer
 from tidemill_scheduler.exposing.settings import ExposedSettings
 from tidemill_scheduler.launchers.kubernetes.api import open_api
 
-pytestmark = pytest.mark.kubernetes
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(400)]
 
 BASE = "/system/services/web/exposed"
 INDEX = "/tmp/www/index.html"
@@ -87,7 +87,7 @@ class Edge:
             return found if found.status_code == status else None
 
         try:
-            result: httpx.Response = await self.cluster.until(answer, f"{path} is answered {status}", seconds=30)
+            result: httpx.Response = await self.cluster.until(answer, f"{path} is answered {status}", seconds=60)
         except AssertionError as error:
             raise AssertionError(f"{error}: {seen}\n{self.log.read_text()[-3000:]}") from error
         return result
@@ -200,7 +200,7 @@ async def test_load_adds_instances_by_the_metrics_servers_figures(tmp_path: Path
             return bool((found.get("status") or {}).get("desiredReplicas", 0) >= 2)
 
         try:
-            await cluster.until(has_grown, "the autoscaler wants a second instance", seconds=110)
+            await cluster.until(has_grown, "the autoscaler wants a second instance", seconds=240)
         except AssertionError as error:
             found = await cluster.get("autoscaling/v2:horizontalpodautoscalers/web-hpa")
             tail = (tmp_path / "metrics-server.log").read_text()[-3000:]

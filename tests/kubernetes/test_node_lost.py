@@ -16,13 +16,13 @@ from tests.servers import Running
 from tidemill_common.contracts.contract import InvocationId
 from tidemill_common.contracts.invocation import CHANGED, TERMINAL, Change, InvocationChanged, Reason
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(500)]
 
 _UNREACHABLE: Final = "node.kubernetes.io/unreachable"
-_GIVEN_UP: Final = 90.0
+_GIVEN_UP: Final = 120.0
 """Seconds after which the cluster has given a silent node up: 50 by default, and the time between two looks."""
-_PROMISE: Final = 5.0
-"""Seconds between the cluster's verdict and ours."""
+_SOON: Final = 20.0
+"""Seconds from the cluster's verdict to ours, at most: the other Worker, which could tell less, is busy for longer."""
 _SERVICE: Final[dict[str, Any]] = {
     "image": USER_IMAGE,
     "cpu": "0.1",
@@ -31,7 +31,7 @@ _SERVICE: Final[dict[str, Any]] = {
     "output": [{"storage_provider": "minio.default", "path": "data/out"}],
 }
 _LONG: Final = """#!/bin/sh
-[ "$TIDEMILL_ATTEMPT" -gt 1 ] || sleep 85
+[ "$TIDEMILL_ATTEMPT" -gt 1 ] || sleep 100
 cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/"
 """
 
@@ -49,7 +49,7 @@ async def test_a_worker_that_was_lost_with_its_node_is_told_at_once_and_one_that
     cluster.start(BUS__LEASE="PT10S")
     await cluster.platform.define(_LONG, **_SERVICE)
     lost, kept = [await cluster.platform.upload(f"data/in/{name}", b"1") for name in ("lost", "kept")]
-    await asyncio.gather(cluster.platform.started(lost.id), cluster.platform.started(kept.id))
+    await asyncio.gather(cluster.started(lost.id), cluster.started(kept.id))
     await cluster.until(lambda: _both_run(cluster), "both pods are seen to run")
     pod = await _pod_of(cluster, lost.id)
 
@@ -57,11 +57,11 @@ async def test_a_worker_that_was_lost_with_its_node_is_told_at_once_and_one_that
         for status in pod["status"]["containerStatuses"]:
             testbed.kill_container(status["containerID"])
         words = await cluster.until(lambda: _verdict(cluster, pod), "the node is given up", seconds=_GIVEN_UP)
-        told = await cluster.until(lambda: _loss(cluster, lost.id), "the loss is told", seconds=_PROMISE)
+        told = await cluster.until(lambda: _loss(cluster, lost.id), "the loss is told", seconds=_SOON)
         assert told.reason is Reason.WORKER_LOST
         assert f"NodeLost: node {pod['spec']['nodeName']}: {words}" in (told.message or "")
 
-    await asyncio.gather(*(cluster.platform.ended(one.id, timeout=90) for one in (lost, kept)))
+    await asyncio.gather(*(cluster.ended(one.id) for one in (lost, kept)))
     first, second = [await _records(cluster, one.id) for one in (lost, kept)]
     changes = [(record.change, record.attempt) for record in first]
     assert changes == [(Change.STARTED, 1), (Change.RETRIED, 1), (Change.STARTED, 2), (Change.SUCCEEDED, 2)]

@@ -13,7 +13,7 @@ from tests.kubernetes.world import KUBECONFIG, USER_IMAGE, World, world
 from tests.servers import Running
 from tidemill_common.contracts.invocation import Change, Reason
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(400)]
 
 _DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "kubernetes.md"
 _SMALL: Final[dict[str, Any]] = {"owner": "ann", "image": USER_IMAGE, "cpu": "0.1", "memory": "64Mi"}
@@ -31,7 +31,7 @@ async def cluster(nats: Running, seaweed: Running, tmp_path: Path) -> AsyncItera
     async with world(nats, seaweed, tmp_path) as made, kueue(made.api, KUBECONFIG, made.namespace, tmp_path):
         await apply_all(made.api, documented_queues())
         await made.give_account("scheduler")
-        made.start(KUBERNETES__KUEUE="true", KUBERNETES__TERMINATION_GRACE="PT12S")
+        made.start(KUBERNETES__KUEUE="true", KUBERNETES__TERMINATION_GRACE="PT20S")
         yield made
         made.end()  # or it would make Jobs while Kueue's things are cleared away
 
@@ -39,7 +39,7 @@ async def cluster(nats: Running, seaweed: Running, tmp_path: Path) -> AsyncItera
 async def test_a_workers_job_runs_once_its_queue_admits_it_and_the_queue_goes_with_the_service(cluster: World) -> None:
     await cluster.platform.define("#!/bin/sh\necho done\n", **_SMALL)
     invocation = await cluster.platform.call(b"x")
-    ended = await cluster.platform.ended(invocation.id, timeout=60)
+    ended = await cluster.ended(invocation.id)
     assert ended.change is Change.SUCCEEDED
     name = f"oscar-lq-{cluster.platform.name}"
     queue = await cluster.api.get(f"{GROUP}/namespaces/{cluster.namespace}/localqueues/{name}")
@@ -68,14 +68,14 @@ async def test_what_its_owner_may_not_have_is_told_in_kueues_words(cluster: Worl
 
 
 async def test_room_that_the_queue_takes_back_is_told_and_the_attempt_is_repeated(cluster: World) -> None:
-    await cluster.platform.define('#!/bin/sh\n[ "$TIDEMILL_ATTEMPT" -gt 1 ] || sleep 100\n', **_SMALL)
+    await cluster.platform.define('#!/bin/sh\n[ "$TIDEMILL_ATTEMPT" -gt 1 ] || sleep 200\n', **_SMALL)
     invocation = await cluster.platform.call(b"x")
-    await cluster.platform.started(invocation.id)
+    await cluster.started(invocation.id)
     await _stop(cluster, "HoldAndDrain")
     lost = await cluster.changed(invocation.id, Change.RETRIED)
     assert (lost.reason, lost.message) == (Reason.EVICTED, "Suspended: its queue took its room back")
     await _stop(cluster, "None")
-    ended = await cluster.platform.ended(invocation.id, timeout=90)
+    ended = await cluster.ended(invocation.id)
     assert (ended.change, ended.attempt) == (Change.SUCCEEDED, 2)
 
 

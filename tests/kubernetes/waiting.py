@@ -7,22 +7,29 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from tidemill_common.errors import TransientError
+
 
 async def until(
     condition: Callable[[], Any], what: str, *, seconds: float, show: Callable[[], str] = lambda: ""
 ) -> Any:
     """Wait for a condition (a function, or a coroutine function); what it gave.
 
+    An API server that is away for a moment is asked again.
+
     Args:
         show: More for the message when it did not come true.
     """
+    seen: Any = None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while True:
-                value = condition()
-                if asyncio.iscoroutine(value):
-                    value = await value
-                if value:
-                    return value
+                try:
+                    value = condition()
+                    seen = await value if asyncio.iscoroutine(value) else value
+                    if seen:
+                        return seen
+                except TransientError as error:
+                    seen = error
                 await asyncio.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {what}\n{show()}")
+    raise AssertionError(f"not within {seconds} s: {what}; at last: {str(seen)[:2000]}\n{show()}")

@@ -17,7 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import yaml
@@ -28,7 +28,7 @@ from tests.kubernetes.waiting import until
 from tests.servers import Running
 from tidemill.platform.servers import NatsServer, SeaweedServer
 from tidemill_common.contracts.contract import InvocationId
-from tidemill_common.contracts.invocation import CHANGED, Change, InvocationChanged
+from tidemill_common.contracts.invocation import CHANGED, TERMINAL, Change, InvocationChanged
 from tidemill_common.errors import ConflictError
 from tidemill_common.secrets import PLATFORM, S3Credentials, SecretRecord
 from tidemill_scheduler.launchers.kubernetes.api import KubernetesApi, Object, open_api
@@ -38,6 +38,8 @@ KUBECONFIG = Path(os.environ.get("KUBECONFIG", ""))
 USER_IMAGE = os.environ.get("TIDEMILL_TEST_USER_IMAGE", "localhost/busybox:1")
 _CLUSTER = "/apis/rbac.authorization.k8s.io/v1"
 SUPERVISOR_IMAGE = os.environ.get("TIDEMILL_TEST_SUPERVISOR_IMAGE", "localhost/tidemill/supervisor:test")
+_PATIENCE: Final = 120.0
+"""Seconds within which anything must happen: pods start slowly on a machine that has other work."""
 SUPERVISOR_COMMAND = json.loads(os.environ.get("TIDEMILL_TEST_SUPERVISOR_COMMAND", "[]"))
 
 
@@ -111,14 +113,43 @@ class World:
         view = {} if found is None else json.loads(found.value)
         return dict(view.get("services", {}).get(self.platform.name, {}))
 
+    async def says(self, name: str, *words: str) -> str:
+        """A field of the status, once it has one of these words."""
+
+        async def said() -> str:
+            found = str((await self.status()).get(name, ""))
+            return found if any(word in found for word in words) else ""
+
+        found: str = await self.until(said, f"`{name}` says {' or '.join(words)}")
+        return found
+
     async def changed(self, invocation: InvocationId, change: Change) -> InvocationChanged:
         """The first record of this kind of an Invocation."""
+        return (await self._told_until(invocation, change))[-1]
+
+    async def started(self, invocation: InvocationId) -> None:
+        """Return when its first Attempt has started."""
+        await self._told_until(invocation, Change.STARTED)
+
+    async def ended(self, invocation: InvocationId) -> InvocationChanged:
+        """Its first terminal record."""
+        return (await self._told_until(invocation, *TERMINAL))[-1]
+
+    async def changes(self, invocation: InvocationId) -> list[InvocationChanged]:
+        """Its records up to the first terminal one."""
+        return await self._told_until(invocation, *TERMINAL)
+
+    async def _told_until(self, invocation: InvocationId, *changes: Change) -> list[InvocationChanged]:
+        told: list[InvocationChanged] = []
         key = self.platform.name
-        async with asyncio.timeout(90), self.platform.bus.log.read(CHANGED, key=key, follow=True) as records:
-            async for record in records:
-                if (record.body.invocation_id, record.body.change) == (invocation, change):
-                    return record.body
-        raise AssertionError("the log ended")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE), self.platform.bus.log.read(CHANGED, key=key, follow=True) as records:
+                async for record in records:
+                    if record.body.invocation_id == invocation:
+                        told.append(record.body)
+                        if record.body.change in changes:
+                            return told
+        raise AssertionError(f"not {' or '.join(changes)} within {_PATIENCE} s: {told}\n{self._tail()}")
 
     async def put_secret(self, name: str, record: SecretRecord) -> None:
         """As the gateway would, for pods."""
@@ -127,9 +158,12 @@ class World:
         with contextlib.suppress(ConflictError):
             await self.api.create(f"/api/v1/namespaces/{self.namespace}/secrets", secret)
 
-    async def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 60) -> Any:
+    async def until(self, condition: Callable[[], Any], what: str, *, seconds: float = _PATIENCE) -> Any:
         """Wait for a condition (a function, or a coroutine function); what it gave."""
-        return await until(condition, what, seconds=seconds, show=lambda: self.log.read_text(errors="replace")[-4000:])
+        return await until(condition, what, seconds=seconds, show=self._tail)
+
+    def _tail(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:]
 
     def end(self) -> None:
         """kill -9 of every scheduler; Workers go with the namespace."""
@@ -155,6 +189,18 @@ class World:
             if kind == "ClusterRole":
                 self.leftovers += [f"{path}/{plural}/{made}", f"{path}/{kind.lower()}bindings/{made}"]
         self.token = (await self.api.create(f"{core}/{name}/token", {"metadata": {}, "spec": {}}))["status"]["token"]
+        await self.until(lambda: self._is_allowed(name), "the account's rights hold")
+
+    async def _is_allowed(self, name: str) -> bool:
+        """Whether both bindings are heeded: a moment after they were made."""
+        user = f"system:serviceaccount:{self.namespace}:{name}"
+        jobs = {"verb": "list", "group": "batch", "resource": "jobs", "namespace": self.namespace}
+        found = []
+        for asked in (jobs, {"verb": "list", "resource": "nodes"}):
+            review = {"metadata": {}, "spec": {"user": user, "resourceAttributes": asked}}
+            answer = await self.api.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+            found.append(answer["status"]["allowed"])
+        return all(found)
 
     def _kubeconfig(self, token: str) -> Path:
         """The cluster's, by way of the relay."""
