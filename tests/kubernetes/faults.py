@@ -44,15 +44,29 @@ class Stage:
 
     def victim(self, *words: str) -> Pod:
         """A Worker that runs; what happens to it is told in one of these words."""
-        wait_until(lambda: any(map(runs, self.pods())), "a Worker runs")
-        pod = self.pods()[0]
-        self.struck[pod["metadata"]["labels"][WORKER]] = words
+        pod: Pod = wait_until(
+            lambda: next(filter(runs, self.pods()), None), "a Worker runs", show=lambda: str(self.active())
+        )
+        self.strike(pod, *words)
         return pod
 
+    def strike(self, pod: Pod, *words: str) -> None:
+        """Note it. One that is struck twice may be told of either."""
+        worker = pod["metadata"]["labels"][WORKER]
+        self.struck[worker] = (*self.struck.get(worker, ()), *words)
+
+    def settle(self) -> None:
+        """Wait until what was struck is told: its reason is known to the scheduler, which may be the next to go."""
+        self.release.target.wait(lambda: not self._untold(), "all that was struck is told", show=self._untold)
+
+    def _untold(self) -> list[Any]:
+        rows = [row for name in self.services for row in self.release.target.invocations(name)]
+        return [row for row in rows if row["phase"] == "Running" and row["worker"] in self.struck]
+
     def delete(self, pod: Pod, *options: str) -> None:
-        """`kubectl delete pod`."""
-        name = pod["metadata"]["name"]
-        self.release.cluster.run("delete", "pod", name, "-n", pod["metadata"]["namespace"], "--wait=false", *options)
+        """`kubectl delete pod`; one that has ended meanwhile may be gone."""
+        name, place = pod["metadata"]["name"], pod["metadata"]["namespace"]
+        self.release.cluster.run("delete", "pod", name, "-n", place, "--wait=false", "--ignore-not-found", *options)
 
     def component(self, name: str) -> Pod:
         """The pod of a component of the platform."""
@@ -93,6 +107,7 @@ def worker_forgotten(stage: Stage) -> None:
 
 def scheduler_deleted(stage: Stage) -> None:
     """The scheduler's pod goes, and another comes."""
+    stage.settle()
     stage.delete(stage.component("scheduler"), "--grace-period=0", "--force")
 
 
@@ -101,7 +116,7 @@ def node_drained(stage: Stage) -> None:
     pod = stage.victim("EvictionByEvictionAPI")
     node, cluster = pod["spec"]["nodeName"], stage.release.cluster
     for other in stage.pods():
-        stage.struck[other["metadata"]["labels"][WORKER]] = ("EvictionByEvictionAPI",)
+        stage.strike(other, "EvictionByEvictionAPI")
     options = ("--delete-emptydir-data", "--ignore-daemonsets", "--timeout=60s")
     try:
         cluster.run("drain", node, f"--pod-selector={stage.selector}", *options)
@@ -111,7 +126,12 @@ def node_drained(stage: Stage) -> None:
 
 def scheduler_killed(testbed: Testbed) -> Fault:
     """kill -9 of the scheduler's process."""
-    return lambda stage: testbed.kill_container(container_of(stage.component("scheduler"), "scheduler"))
+
+    def strike(stage: Stage) -> None:
+        stage.settle()
+        testbed.kill_container(container_of(stage.component("scheduler"), "scheduler"))
+
+    return strike
 
 
 def supervisor_killed(testbed: Testbed) -> Fault:
@@ -128,6 +148,7 @@ def part_killed(testbed: Testbed, part: str) -> Fault:
     """kill -9 of a part of the node or of the control plane, which comes back after a while."""
 
     def strike(stage: Stage) -> None:
+        stage.settle()
         testbed.kill(part)
         time.sleep(OUTAGE)
         testbed.up()

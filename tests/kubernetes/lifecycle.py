@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.kubernetes.release import NAME, Release
+from tests.kubernetes.waiting import until
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.contracts.invocation import CHANGED, InvocationChanged
 from tidemill_common.settings import BusSettings
@@ -20,7 +21,11 @@ class Lifecycle:
         self._credentials = release.secret(f"{NAME}-bus", "bus-gateway.creds")
 
     async def of(self, service: str) -> Sequence[InvocationChanged]:
-        """All that was told of a Service's Invocations so far, in order."""
+        """All that was told of a Service's Invocations so far, in order. The port may just be led to another pod."""
+        found: Sequence[InvocationChanged] = await until(lambda: self._read(service), "the log is read", seconds=120)
+        return found
+
+    async def _read(self, service: str) -> Sequence[InvocationChanged]:
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory, "bus.creds")
             file.write_text(self._credentials)

@@ -120,6 +120,7 @@ class Release:
                 s3_access_key=self.secret(keys, "s3-access-key"),
                 s3_secret_key=self.secret(keys, "s3-secret-key"),
                 image=USER_IMAGE,
+                patience=180,
             )
         return self._target
 
@@ -193,9 +194,12 @@ def rendered(helm: str, *options: str, **values: Any) -> list[dict[str, Any]]:
     return [found for found in yaml.safe_load_all(done.stdout) if found]
 
 
-def wait_until(condition: Any, what: str, *, timeout: float = 60) -> None:
-    """Return when it holds."""
+def wait_until(
+    condition: Callable[[], Any], what: str, *, timeout: float = 120, show: Callable[[], str] = lambda: ""
+) -> Any:
+    """Return when it holds, with what it gave."""
     deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what} {show()}"
         time.sleep(0.3)
+    return found

@@ -30,7 +30,7 @@ from tests.kubernetes.testbed import Testbed, own_testbed
 from tests.scenarios.target import fresh
 from tidemill_common.contracts.invocation import TERMINAL, Change, InvocationChanged, Reason
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
 FILES: Final = int(os.environ.get("TIDEMILL_CHAOS_FILES", "300"))
 GREEDY: Final = 3
@@ -48,9 +48,9 @@ sleep 0.2
 
 @pytest.fixture(scope="module")
 def platform(kubernetes: Cluster, helm: str) -> Iterator[Release]:
-    """A release of its own with short leases, and Workers that have little time to end."""
-    workers = {"settings": {"termination_grace": "PT12S", "workspace_size": "16Mi"}}
-    with release(kubernetes, helm, name="faults", bus={"lease": "PT6S"}, workers=workers) as installed:
+    """A release of its own with short leases, but longer than it takes to tell a loss; Workers end soon."""
+    workers = {"settings": {"termination_grace": "PT20S", "workspace_size": "16Mi"}}
+    with release(kubernetes, helm, name="faults", bus={"lease": "PT15S"}, workers=workers) as installed:
         installed.target  # noqa: B018 - opens its ports
         yield installed
 
@@ -137,10 +137,10 @@ async def try_faults(made: Release, lifecycle: Lifecycle, struck: Sequence[Fault
 async def test_every_file_has_its_outputs_once_although_pods_go(platform: Release, lifecycle: Lifecycle) -> None:
     struck = (
         faults.worker_deleted_at_once,
-        faults.scheduler_deleted,
         faults.worker_deleted,
         faults.node_drained,
         faults.worker_forgotten,
+        faults.scheduler_deleted,
     )
     await try_faults(platform, lifecycle, struck)
 
@@ -150,7 +150,7 @@ async def test_every_file_has_its_outputs_once_although_parts_of_the_cluster_are
 ) -> None:
     testbed = own_testbed()
     parts = [faults.part_killed(testbed, part) for part in ("kubelet", "containerd", "apiserver", "etcd")]
-    containers = (faults.supervisor_killed, faults.scheduler_killed, faults.user_code_killed)
+    containers = (faults.supervisor_killed, faults.user_code_killed, faults.scheduler_killed)
     await try_faults(platform, lifecycle, [*(make(testbed) for make in containers), *parts])
 
 
@@ -179,8 +179,8 @@ async def test_the_checks_see_an_output_that_is_lost_changed_or_made_twice(platf
         await asyncio.to_thread(platform.target.remove, name)
 
 
-_SLEEP: Final = "sleep 60"
-_FILL: Final = "dd if=/dev/zero of=big bs=1M count=40; sleep 100"  # a node looks once a minute, unless set otherwise
+_SLEEP: Final = "sleep 200"
+_FILL: Final = "dd if=/dev/zero of=big bs=1M count=40; sleep 200"  # a node looks once a minute, unless set otherwise
 
 
 def left_alone(stage: Stage) -> None:
