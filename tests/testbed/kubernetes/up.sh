@@ -32,6 +32,9 @@ fi
 "$here/build.sh" "$cache" >&2
 bin=$(cd "$cache/bin" && pwd)
 mkdir -p "$state"/{pids,logs,pki,conf,cni,ipam,etcd,kubelet,containerd,bin}
+for p in "$state"/pids/*; do # what has died before is started again below; whatever dies from now on ends a wait
+	alive "${p##*/}" || rm -f "$p"
+done
 ln -sf "$bin/kube" "$state/bin/kubectl"
 kubectl() { "$state/bin/kubectl" --kubeconfig "$state/kubeconfig" "$@"; }
 
