@@ -21,7 +21,7 @@ from tests.kubernetes.release import CHART, rendered
 from tidemill_common.bus import preparing
 from tidemill_common.secrets import S3Credentials, SecretRecord
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 
 SETTINGS: dict[str, tuple[str, type[BaseSettings]]] = {
     "gateway": ("TIDEMILL_GATEWAY_", tidemill_gateway.settings.Settings),

@@ -12,12 +12,12 @@ import yaml
 
 from tests.contract.secret_stores.suite import SecretStoreContract
 from tests.kubernetes.kubectl import Cluster, fresh
-from tests.kubernetes.release import CHART
+from tests.kubernetes.release import CHART, wait_until
 from tidemill_common.errors import AccessDeniedError, InvalidInputError, UnavailableError
 from tidemill_common.secrets import PLATFORM, SecretRecord, SecretStore
 from tidemill_common.secrets.kubernetes import KubernetesAccess, open_kubernetes_secrets
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def place(kubernetes: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     try:
         for name in ("gateway", "storage-bridge"):
             _account(kubernetes, namespace, name, roles[name])
+            _wait_for_rights(kubernetes, namespace, name)
         config = kubernetes.get_config()
         (directory / "ca.crt").write_bytes(base64.b64decode(config["certificate-authority-data"]))
         found = {name: _access(kubernetes, namespace, name, config["server"], directory) for name in roles}
@@ -56,6 +57,12 @@ def _account(cluster: Cluster, namespace: str, name: str, rules: object) -> None
         {"apiVersion": group, "kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": [subject]},
     ]
     cluster.run("apply", "-f", "-", given=yaml.safe_dump_all(made))
+
+
+def _wait_for_rights(cluster: Cluster, namespace: str, name: str) -> None:
+    """They hold a moment after they were given."""
+    asked = [("get", "secrets", namespace)]
+    wait_until(lambda: cluster.allowed(f"{namespace}:{name}", asked), f"{name} may read Secrets")
 
 
 def _access(cluster: Cluster, namespace: str, name: str, server: str, directory: Path) -> KubernetesAccess:
