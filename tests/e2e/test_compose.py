@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from tests.scenarios import SCENARIOS, Scenario, Target
 from tests.scenarios.target import fresh
 from tests.testbed.docker import DockerHost
 from tests.testbed.images.stack import COMPONENTS, SERVERS, Stack, build, stack
+from tidemill_common.errors import TidemillError
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 _IMAGES = (*COMPONENTS, "supervisor", "cli")
@@ -163,6 +165,7 @@ def test_work_goes_on_after_a_kill(running: Stack, target: Target, component: st
     before = running.inspect(component)
     os.kill(before["State"]["Pid"], signal.SIGKILL)
     target.wait(lambda: _came_back(running, component, before), f"{component} is healthy again")
+    target.wait(lambda: _takes_objects(target), "the store knows its volumes")
     _scenario("a_file_becomes_a_result")(target, f"after-{component}")
 
 
@@ -184,11 +187,11 @@ def test_data_of_a_bus_that_knew_one_password_is_kept(servers: DockerHost, tmp_p
         secrets = tmp_path / ".tidemill" / "compose" / "secrets"
         target = _target(earlier, (secrets / "admin-password").read_text())
         _scenario("a_file_becomes_a_result")(target, "earlier")
+        succeeded = _succeeded(target)
         slow = fresh("earlier", "slow")
         token = target.apply(slow, "sleep 3", slots=1, max_scale=1)
         waiting = [target.job(slow, token) for _ in range(3)]
         before = {path: path.read_bytes() for path in secrets.glob("*.json")}
-        succeeded = _succeeded(target)
 
         earlier.upgrade()
 
@@ -205,7 +208,15 @@ def _succeeded(target: Target) -> int:
 
 def _came_back(running: Stack, component: str, before: dict[str, Any]) -> bool:
     state = running.inspect(component)["State"]
-    return state["Pid"] not in (0, before["State"]["Pid"]) and state["Health"]["Status"] == "healthy"
+    return state["Pid"] not in (0, before["State"]["Pid"]) and state.get("Health", {}).get("Status") == "healthy"
+
+
+def _takes_objects(target: Target) -> bool:
+    """A store that was started again is healthy a moment before that. Nothing is invoked for what is in this bucket."""
+    with contextlib.suppress(TidemillError):
+        target.put("tidemill/probe", b"x")
+        return True
+    return False
 
 
 def _scenario(name: str) -> Scenario:

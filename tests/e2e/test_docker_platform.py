@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.embedded import Platform, running_platform
@@ -21,7 +24,7 @@ from tests.testbed.docker import BUSYBOX, SOMEBODY, DockerHost
 from tests.testbed.docker.registry import registry
 from tests.testbed.shellless import file_system
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +40,18 @@ def platform(tmp_path_factory: pytest.TempPathFactory, docker_host: DockerHost) 
         yield running
     installation = (running.directory / "state" / "scheduler" / "docker-installation").read_text()
     label = f"label=tidemill.io/installation={installation}"
-    left = docker_host.docker("ps", "-a", "-q", "--filter", label).split()
+    left = still_there(docker_host, label)
     if left:
-        docker_host.docker("rm", "-f", *left)
+        docker_host.docker("rm", "-f", *left, check=False)
     assert not left, "the platform leaves no container"
+
+
+def still_there(host: DockerHost, label: str, *, seconds: float = 10) -> list[str]:
+    """Containers that are there, and are not just being removed."""
+    deadline = time.monotonic() + seconds
+    while (left := host.docker("ps", "-a", "-q", "--filter", label).split()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +66,6 @@ def target(platform: Platform) -> Target:
         s3_access_key=connection["s3_access_key"],
         s3_secret_key=connection["s3_secret_key"],
         image=BUSYBOX,
-        patience=60,
     )
 
 
@@ -198,11 +208,14 @@ def test_scripts_of_an_image_without_a_shell_run_as_they_say(
 def running_worker(target: Target, service: str) -> str:
     """The Worker that runs the one Invocation of a Service; its container has the same name."""
 
-    def running() -> list[dict[str, Any]]:
-        return [row for row in target.invocations(service) if row["phase"] == "Running"]
+    rows: list[dict[str, Any]] = []
 
-    target.wait(running, "it runs", show=lambda: target.invocations(service))
-    return str(running()[0]["worker"])
+    def is_running() -> bool:
+        rows[:] = target.invocations(service)
+        return any(row["phase"] == "Running" for row in rows)
+
+    target.wait(is_running, "it runs", show=lambda: rows)
+    return next(str(row["worker"]) for row in rows if row["phase"] == "Running")
 
 
 SECOND_TIME = """
@@ -238,12 +251,19 @@ def test_a_supervisor_that_is_killed_takes_its_container_along(
     platform: Platform, target: Target, docker_host: DockerHost
 ) -> None:
     def kill(worker: str) -> None:
-        (process,) = [one for one in platform.workers() if one.environ()["TIDEMILL_SUPERVISOR_WORKER_ID"] == worker]
+        (process,) = [one for one in platform.workers() if worker_of(one) == worker]
         process.kill()
 
     worker, _ = interrupted(target, kill)
 
     target.wait(lambda: worker not in containers(docker_host), "its container is removed")
+
+
+def worker_of(process: psutil.Process) -> str:
+    """Whose supervisor it is; empty: it has ended, as idle ones do at any time."""
+    with contextlib.suppress(psutil.Error, FileNotFoundError):
+        return process.environ().get("TIDEMILL_SUPERVISOR_WORKER_ID", "")
+    return ""
 
 
 def test_killing_the_scheduler_disturbs_nobody(platform: Platform, target: Target) -> None:

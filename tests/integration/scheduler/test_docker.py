@@ -20,7 +20,7 @@ from tests.testbed.docker import BUSYBOX, DockerHost, docker_host
 from tests.testbed.docker.registry import registry
 from tidemill_common.contracts.service import Synchronous
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def settings(docker_host: DockerHost, tmp_path: Path) -> Iterator[dict[str, str]
         "docker__pull": "never",
     }
     if containers := ours(docker_host, tmp_path):
-        docker_host.docker("rm", "-f", *containers)
+        docker_host.docker("rm", "-f", *containers, check=False)  # the scheduler may just have begun to
 
 
 def ours(host: DockerHost, directory: Path) -> list[str]:
@@ -59,10 +59,13 @@ def is_running(host: DockerHost, name: str) -> bool:
 
 async def one_worker(world: Platform, host: DockerHost, service: str) -> tuple[str, int]:
     """The one Worker of a Service, with its container: name and process id of its supervisor."""
-    await until(lambda: len(ours(host, world.directory)) == 1 and len(world.workers(service)) == 1, "one runs")
-    ((name, pid),) = world.workers(service).items()
-    assert ours(host, world.directory) == [name]
-    return name, pid
+
+    def both() -> list[tuple[str, int]]:
+        workers = world.workers(service)
+        return list(workers.items()) if len(workers) == 1 and ours(host, world.directory) == list(workers) else []
+
+    ((name, pid),) = await until(both, "one runs, with its container")
+    return str(name), int(pid)
 
 
 async def degraded(world: Platform, service: str) -> dict[str, Any]:
@@ -94,7 +97,7 @@ async def test_each_worker_has_a_container_of_its_image_which_goes_with_it(
     await world.define("warm", image=BUSYBOX, revision=2, removed=True)
 
     await until(lambda: not ours(docker_host, world.directory), "its container is removed")
-    assert not directory.exists()
+    await until(lambda: not directory.exists(), "its directory is removed")
 
 
 async def test_an_image_that_is_not_there_degrades_the_service_until_it_is(
@@ -112,7 +115,7 @@ async def test_an_image_that_is_not_there_degrades_the_service_until_it_is(
     assert await world.ready("later") == 1, "no Attempt was used up"
     docker_host.docker("tag", BUSYBOX, image)
     try:
-        await until(lambda: _is_empty(world, "later"), "it runs when its image is there", seconds=30)
+        await until(lambda: _is_empty(world, "later"), "it runs when its image is there")
     finally:
         docker_host.docker("rmi", image)
 
@@ -198,7 +201,8 @@ async def test_a_worker_is_told_why_its_container_ended(
 
     async with world.bus.live.subscribe(f"live.cause.told.{name}") as messages:
         docker_host.docker(*how, name)
-        _, body = await anext(aiter(messages))
+        async with asyncio.timeout(60):
+            _, body = await anext(aiter(messages))
 
     told = json.loads(body)
     assert told["reason"] in ("ContainerEnded", "ContainerRemoved")
@@ -239,7 +243,7 @@ async def test_workers_go_on_while_docker_restarts(
         assert world.workers("hold") == {name: pid}
         await asyncio.to_thread(host.start)
 
-        await until(lambda: world.workers("meanwhile"), "it starts when Docker is back", seconds=60)
+        await until(lambda: world.workers("meanwhile"), "it starts when Docker is back")
         assert world.workers("hold") == {name: pid}
         assert host.docker("inspect", "-f", "{{.State.Pid}}", name) == inside
         world.release()
