@@ -96,7 +96,7 @@ def test_components_read_every_variable_that_the_chart_sets(
 ) -> None:
     seen = set()
     for component, _, container in containers(objects):
-        if component not in SETTINGS or container["name"] == "wait-for-bus":
+        if component not in SETTINGS or container["name"].startswith("wait-for-"):
             continue
         prefix, settings = SETTINGS[component]
         with monkeypatch.context() as patch:

@@ -21,7 +21,12 @@ COMPONENTS: Final = ("gateway", "storage-bridge", "scheduler", "supervisor", "cl
 @pytest.fixture(scope="module")
 def requirements() -> ModuleType:
     """deploy/images/requirements.py."""
-    spec = importlib.util.spec_from_file_location("image_requirements", IMAGES / "requirements.py")
+    return loaded("requirements")
+
+
+def loaded(name: str) -> ModuleType:
+    """A file of deploy/images."""
+    spec = importlib.util.spec_from_file_location(f"image_{name}", IMAGES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -76,3 +81,11 @@ def test_every_component_has_a_stage_that_needs_no_shell(component: str) -> None
 def test_an_unreachable_component_is_not_healthy() -> None:
     command = [sys.executable, "-I", "-S", str(IMAGES / "healthy.py"), "http://127.0.0.1:9/health"]
     assert subprocess.run(command, check=False).returncode == 1
+
+
+def test_a_server_can_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy, answers = loaded("healthy"), [False, False, True]
+    monkeypatch.setattr(healthy, "is_healthy", lambda url: answers.pop(0))
+    monkeypatch.setattr(healthy.time, "sleep", lambda seconds: None)
+    assert healthy.main("http://store:8333/healthz", "600") == 0
+    assert answers == []
