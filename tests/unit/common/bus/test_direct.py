@@ -103,11 +103,13 @@ async def left_at_once(client: DirectClient) -> bool:
 async def test_one_that_gathers_waits_only_when_it_sends_often(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = 0.0
     monkeypatch.setattr("tidemill_common.bus.nats.direct.time", SimpleNamespace(monotonic=lambda: seconds))
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: seconds)
     client = _Connected(gathers=True)
     assert client._flush_queue is not None
     assert all([await left_at_once(client) for _ in range(8)])
     assert not await left_at_once(client)
     assert not await left_at_once(client)
+    seconds = 0.001
     await client._flush_queue.get()
     assert client._pending == [b"PUB a  1\r\n1\r\n" * 10]
     seconds = 1.0
