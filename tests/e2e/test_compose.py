@@ -166,6 +166,7 @@ def test_work_goes_on_after_a_kill(running: Stack, target: Target, component: st
     os.kill(before["State"]["Pid"], signal.SIGKILL)
     target.wait(lambda: _came_back(running, component, before), f"{component} is healthy again")
     target.wait(lambda: _takes_objects(target), "the store knows its volumes")
+    target.patiently("GET", "/v1/cluster")  # read from the bus: the gateway is connected to it again
     _scenario("a_file_becomes_a_result")(target, f"after-{component}")
 
 
