@@ -57,7 +57,9 @@ class Stage:
 
     def settle(self) -> None:
         """Wait until what was struck is told: its reason is known to the scheduler, which may be the next to go."""
-        self.release.target.wait(lambda: not self._untold(), "all that was struck is told", show=self._untold)
+        self.release.target.wait(
+            lambda: not self._untold(), "all that was struck is told", show=self._untold, every=0.5
+        )
 
     def _untold(self) -> list[Any]:
         rows = [row for name in self.services for row in self.release.target.invocations(name)]

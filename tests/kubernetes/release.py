@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import tempfile
 import time
@@ -125,7 +126,10 @@ class Release:
         return self._target
 
     def forward(self, what: str, port: int) -> int:
-        """A port of this machine that leads to `service/…` or `pod/…`; also after a Service's pods have changed."""
+        """A port of this machine that leads to `service/…` or `pod/…`; also after a Service's pods have changed.
+
+        It leads there when this returns, and is away for a moment when a pod goes.
+        """
         local = free_port()
         loop = f"while :; do kubectl -n {self.namespace} port-forward {what} {local}:{port}; sleep 0.2; done"
         self._forwards.append(
@@ -133,6 +137,7 @@ class Release:
                 ["sh", "-c", loop], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
             )
         )
+        wait_until(lambda: _accepts(local), f"a port leads to {what}", show=self.state)
         return local
 
     def remove(self) -> None:
@@ -183,6 +188,12 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         there = found.get(name)
         found[name] = merged(there, value) if isinstance(there, Mapping) and isinstance(value, Mapping) else value
     return found
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
 
 
 def rendered(helm: str, *options: str, **values: Any) -> list[dict[str, Any]]:
