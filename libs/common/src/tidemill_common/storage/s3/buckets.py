@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final, Literal
 
@@ -145,7 +145,8 @@ async def _delete_batch(client: Any, bucket: str, keys: list[dict[str, str]]) ->
 async def _abort_uploads(client: Any, bucket: str) -> None:
     with _errors(f"empty {bucket}"):
         answer = await client.list_multipart_uploads(Bucket=bucket)
-        for upload in answer.get("Uploads", []):
+    for upload in answer.get("Uploads", []):
+        with suppress(NotFoundError), _errors(f"empty {bucket}"):  # it has ended meanwhile
             await client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
 
 
