@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Collection, Sequence
+from typing import Final
 
+from tidemill_common.concurrently import each
 from tidemill_common.contracts.contract import ServiceName
 from tidemill_common.contracts.exposed import LogLine
 from tidemill_common.errors import NotFoundError
@@ -13,6 +14,9 @@ from tidemill_scheduler.exposing.docker.containers import INSTALLATION, Containe
 from tidemill_scheduler.exposing.docker.keeper import ContainerKeeper, Tools
 from tidemill_scheduler.exposing.domain import NOTHING, Exposure, Observation
 from tidemill_scheduler.exposing.lines import newest
+
+_AT_ONCE: Final = 32
+"""Stops; each waits for its container to end."""
 
 
 class DockerExposer:
@@ -27,10 +31,12 @@ class DockerExposer:
         """See the port."""
         engine, ours = self._tools.engine, f"{INSTALLATION}={self._tools.site.installation}"
         kept = {keeper.name for keepers in self._keepers.values() for keeper in keepers}
+        found: dict[ServiceName, list[Container]] = {}
         for name in await engine.containers(ours):
             state = await engine.inspect(name)
             if state is not None and name not in kept and (container := container_of(state)) is not None:
-                self._found.setdefault(container.service, []).append(container)
+                found.setdefault(container.service, []).append(container)
+        self._found = found  # all at once: when Docker stops answering in between, this is begun anew
 
     async def ensure(self, exposure: Exposure) -> None:
         """See the port."""
@@ -40,18 +46,17 @@ class DockerExposer:
             return
         if keepers and keepers[0].exposure.version == exposure.version:
             return
+        await self._let_go(exposure.name)
         adopted = await self._take_found(exposure)
-        await self._end(self._keepers.pop(exposure.name, []))
         write_script(self._tools.site.scripts, exposure)
         taken = [*adopted, *([None] * exposure.min_scale)][: exposure.min_scale]
         self._keepers[exposure.name] = [ContainerKeeper(exposure, self._tools, adopted=one) for one in taken]
 
     async def remove(self, service: ServiceName) -> None:
         """See the port."""
-        async with asyncio.TaskGroup() as tasks:
-            for container in self._found.pop(service, ()):
-                tasks.create_task(self._tools.engine.stop(container.name, self._tools.grace))
-            tasks.create_task(self._end(self._keepers.pop(service, [])))
+        await self._let_go(service)
+        await self._stop(self._found.get(service, ()))
+        self._found.pop(service, None)
 
     def services(self) -> Collection[ServiceName]:
         """See the port."""
@@ -97,23 +102,26 @@ class DockerExposer:
 
     async def stop_all(self) -> None:
         """See the port."""
-        async with asyncio.TaskGroup() as tasks:
-            for service in list(self.services()):
-                tasks.create_task(self.remove(service))
+        await each(list(self.services()), self.remove, concurrency=_AT_ONCE)
 
     async def _take_found(self, exposure: Exposure) -> list[Container]:
-        """Containers that an earlier scheduler started for this version; others of this Service are ended."""
-        found = self._found.pop(exposure.name, [])
+        """Containers of this version; others of this Service are ended."""
+        found = self._found.get(exposure.name, [])
         fitting = [one for one in found if one.version == exposure.version][: exposure.min_scale]
-        for container in found:
-            if container not in fitting:
-                await self._tools.engine.stop(container.name, self._tools.grace)
+        await self._stop([one for one in found if one not in fitting])
+        self._found.pop(exposure.name, None)
         return fitting
 
-    async def _end(self, keepers: Sequence[ContainerKeeper]) -> None:
+    async def _let_go(self, service: ServiceName) -> None:
+        """Watch its containers no more. They are as those of an earlier scheduler, until they are known to be ended."""
+        keepers = self._keepers.pop(service, [])
         for keeper in keepers:
             await keeper.leave()
-        names = [keeper.name for keeper in keepers if keeper.name]
-        async with asyncio.TaskGroup() as tasks:
-            for name in names:
-                tasks.create_task(self._tools.engine.stop(name, self._tools.grace))
+        if left := [keeper.container for keeper in keepers if keeper.container is not None]:
+            self._found.setdefault(service, []).extend(left)
+
+    async def _stop(self, containers: Collection[Container]) -> None:
+        async def stop(container: Container) -> None:
+            await self._tools.engine.stop(container.name, self._tools.grace)
+
+        await each(containers, stop, concurrency=_AT_ONCE)

@@ -78,21 +78,22 @@ class ContainerKeeper(Keeper):
 
     def __init__(self, exposure: Exposure, tools: Tools, *, adopted: Container | None) -> None:
         self._tools = tools
-        self._container = adopted
+        self.container = adopted
+        """None: there is none."""
         super().__init__(exposure, on_change=tools.on_change, is_present=adopted is not None)
 
     @property
     def name(self) -> str:
         """Of the container; empty: there is none."""
-        return self._container.name if self._container else ""
+        return self.container.name if self.container else ""
 
     async def _run_once(self) -> str:
         """Why the container is no more."""
-        container = self._container or await self._start()
+        container = self.container or await self._start()
         self._show_start()
         reason = await self._watch(container)
         await self._tools.engine.stop(container.name, self._tools.grace)
-        self._container = None
+        self.container = None
         return reason
 
     async def _start(self) -> Container:
@@ -105,7 +106,7 @@ class ContainerKeeper(Keeper):
             version=exposure.version,
             port=free_port(),
         )
-        self._container = container  # ours to end from now on, whatever becomes of the start
+        self.container = container  # ours to end from now on, whatever becomes of the start
         await tools.engine.run(
             container.name, config_of(container, exposure, record.environment if record else {}, tools.site)
         )
