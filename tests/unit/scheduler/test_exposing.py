@@ -98,6 +98,7 @@ class InterruptedRegisters:
 
     real: Registers
     meanwhile: Callable[[], Awaitable[None]] | None = None
+    is_away: bool = False
 
     async def get(self, name: str) -> Register | None:
         """What was there before the other thing happened."""
@@ -108,7 +109,9 @@ class InterruptedRegisters:
         return found
 
     async def put(self, name: str, value: bytes, *, revision: int | None = None) -> int:
-        """As it is."""
+        """As it is, unless the bus is away."""
+        if self.is_away:
+            raise UnavailableError("no connection to the bus")
         return await self.real.put(name, value, revision=revision)
 
     async def delete(self, name: str) -> None:
@@ -296,6 +299,35 @@ async def test_a_wish_that_is_told_while_the_last_one_is_read_is_followed(world:
         await exposing.round()
         assert world.exposer.running
         await exposing.round()
+    assert world.exposer.running == {}
+
+
+async def test_a_service_that_is_removed_while_its_wish_is_read_is_removed_by_the_next_round(world: World) -> None:
+    registers = InterruptedRegisters(world.bus.registers)
+    exposing = world.exposing(registers=registers)
+
+    async def remove() -> None:
+        world.define(revision=2, removed=True)
+
+    registers.meanwhile = remove
+    await exposing.round()
+    await exposing.round()
+    assert world.exposer.running == {}
+
+
+async def test_a_service_that_was_removed_leaves_no_wish_though_the_bus_was_away(world: World) -> None:
+    await world.exposing().round()  # of an earlier scheduler
+    await world.bus.registers.put(wish_register(WEB), Wish(stopped=True).encode())
+    world.define(revision=2, removed=True)
+    registers = InterruptedRegisters(world.bus.registers, is_away=True)
+    exposing = world.exposing(registers=registers)
+    with pytest.raises(UnavailableError):
+        await exposing.round()
+    registers.is_away = False
+    await exposing.round()
+    wish = await world.bus.registers.get(wish_register(WEB))
+    assert wish is not None
+    assert wish.value == b""
     assert world.exposer.running == {}
 
 

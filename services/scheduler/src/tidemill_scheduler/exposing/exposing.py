@@ -165,13 +165,14 @@ class Exposing:
             self._wishes.clear()
             self._read_at = self._clock()
         found = {}
-        for name, service in list(self._definitions.definitions.items()):
+        defined, needs = dict(self._definitions.definitions), dict(self._definitions.services)  # both of one instant
+        for name, service in defined.items():
             if service.expose is not None:
                 wished = await self._wished(name)
                 found[name] = Exposure(
                     service=service,
                     expose=service.expose,
-                    revision=self._definitions.services[name].revision,
+                    revision=needs[name].revision,
                     wish=wished.wish,
                     wish_revision=wished.revision,
                 )
@@ -202,14 +203,15 @@ class Exposing:
             self._refused[exposure.name] = str(error)
 
     async def _remove(self, name: ServiceName) -> None:
+        # An empty value says that there is none; a Service defined anew begins without an old wish. While there is
+        # something of it left, this is repeated: so before the rest.
+        await self._registers.put(state_register(name), b"")
+        await self._registers.put(wish_register(name), b"")
         try:
             await self._exposer.remove(name)
         except TidemillError as error:
             log.warning("exposed service not removed", service=name, error=str(error))
             return
-        # an empty value says that there is none; a Service defined anew begins without an old wish
-        await self._registers.put(state_register(name), b"")
-        await self._registers.put(wish_register(name), b"")
         await self._live.publish(state_subject(name), b"")
         for known in (self._told, self._refused, self._wishes):
             known.pop(name, None)

@@ -103,6 +103,8 @@ class Instances:
         for path in sorted(self.places.records.glob("*.json")):
             try:
                 yield _parse(json.loads(path.read_bytes()))
+            except FileNotFoundError:  # it was cleaned up meanwhile
+                continue
             except (ValueError, KeyError, TypeError) as error:
                 log.error("record of an exposed service cannot be read", path=str(path), error=str(error))
 
