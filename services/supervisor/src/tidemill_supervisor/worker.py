@@ -33,7 +33,9 @@ from tidemill_supervisor.stores import OpenStores
 
 log = structlog.get_logger()
 
-_REVISION_WAIT: Final = timedelta(seconds=2)
+_REVISION_WAIT: Final = timedelta(seconds=5)
+"""For a definition that its work has overtaken: on a slow machine, or while the connection to the bus comes back. After
+it the old one is used, so it is rather too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
