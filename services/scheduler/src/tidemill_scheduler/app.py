@@ -52,7 +52,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
         stack.push_async_callback(exposer.close)
         await _schedule(settings, bus, launcher, exposer, exposed_changed, metrics, stopping)
         if settings.stop_workers_on_exit:
-            await asyncio.gather(stop_workers(launcher, timeout=settings.drain_timeout), exposer.stop_all())
+            await stop_all(launcher, exposer, timeout=settings.drain_timeout)
 
 
 async def _schedule(
@@ -119,6 +119,14 @@ def _scheduling(
 async def _create_missing(streams: Streams) -> None:
     """Let the scheduler start first on a new bus. Streams that are there are never changed from here."""
     await streams.apply([change for change in await streams.plan() if change.action is StreamAction.CREATE])
+
+
+async def stop_all(launcher: Launcher, exposer: Exposer, *, timeout: timedelta) -> None:
+    """End Workers and instances; what fails with the ones does not keep the others from ending in order."""
+    workers = stop_workers(launcher, timeout=timeout)
+    for result in await asyncio.gather(workers, exposer.stop_all(), return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 async def stop_workers(launcher: Launcher, *, timeout: timedelta) -> None:
