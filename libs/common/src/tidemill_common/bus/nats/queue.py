@@ -88,22 +88,26 @@ class NatsWorkQueue:
         return leasing(self._wire, self._settings.lease, shard=shard, service=service, slots=slots)
 
     async def backlog(self) -> Mapping[ServiceName, Backlog]:
-        """What waits, of every Service that has something: a call for each shard and its retries, one for asks."""
-        shards = (self._waiting(shard) for shard in range(self._settings.shards))
-        found = await asyncio.gather(*shards, self._asked())
-        return backlogs(pair for pairs in found for pair in pairs)
+        """What waits, of every Service that has something: a call for asks, one for each shard, two more for retries.
+
+        Looked at in the order in which Attempts go on, so that one is found twice at most, and never nowhere.
+        """
+        asked = await self._asked()
+        found = await asyncio.gather(*(self._waiting(shard) for shard in range(self._settings.shards)))
+        return backlogs(pair for pairs in (asked, *found) for pair in pairs)
 
     async def _asked(self) -> list[tuple[str, int]]:
         """Retries that nobody has stored yet."""
         return list(_pairs(await self._subjects(RETRIES, RETRY_ASKED.wildcard)))
 
     async def _waiting(self, shard: int) -> list[tuple[str, int]]:
-        stream = work_stream(shard)
-        state = await self._subjects(stream, f"work.{shard}.>")
+        stream, ready, later = work_stream(shard), f"work.{shard}.>", f"later.{shard}.>"
+        state = await self._subjects(stream, ready)
         found = list(_pairs(state))
-        if int(state["messages"]) > sum(number for _, number in found):
-            found += _pairs(await self._subjects(stream, f"later.{shard}.>"))
-        return found
+        if int(state["messages"]) <= sum(number for _, number in found):
+            return found
+        planned = list(_pairs(await self._subjects(stream, later)))
+        return planned + list(_pairs(await self._subjects(stream, ready)))
 
     async def _subjects(self, stream: str, wanted: str) -> dict[str, Any]:
         """The Stream's state with the number of messages of each subject, from as many pages as there are."""
