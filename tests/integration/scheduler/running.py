@@ -73,10 +73,21 @@ class Platform:
                 Invocation.of(event, service=ServiceName(name), owner="ada", revision=1, trigger="direct", now=now)
             )
 
+    async def register(self, name: str) -> dict[str, Any]:
+        """What a scheduler told there; empty: nothing yet."""
+        found = await self.bus.registers.get(name)
+        return {} if found is None else dict(json.loads(found.value))
+
+    async def leader(self) -> str:
+        """Who leads; empty: nobody."""
+        return str((await self.register("leader.scheduler")).get("holder", ""))
+
     async def status(self, name: str) -> dict[str, Any]:
-        found = await self.bus.registers.get("scheduler.status")
-        view = {} if found is None else json.loads(found.value)
-        return dict(view.get("services", {}).get(name, {}))
+        """As the scheduler that leads now sees it; empty: it has told nothing yet."""
+        view = await self.register("scheduler.status")
+        if view.get("holder") != await self.leader():
+            return {}
+        return dict(view["services"].get(name, {}))
 
     async def ready(self, name: str) -> int:
         backlog = (await self.bus.queue.backlog()).get(ServiceName(name))
@@ -116,9 +127,9 @@ async def platform(url: str, directory: Path) -> AsyncIterator[Platform]:
             running.end()
 
 
-async def until(condition: Callable[[], Any], what: str, *, seconds: float = 20) -> Any:
+async def until(condition: Callable[[], Any], what: str, *, seconds: float = 60) -> Any:
     """Wait for a condition (a function, or a coroutine function) to hold; what it gave."""
-    deadline = time.monotonic() + seconds
+    deadline, value = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
         value = condition()
         if asyncio.iscoroutine(value):
@@ -126,7 +137,7 @@ async def until(condition: Callable[[], Any], what: str, *, seconds: float = 20)
         if value:
             return value
         await asyncio.sleep(0.02)
-    raise AssertionError(f"not within {seconds} s: {what}")
+    raise AssertionError(f"not within {seconds} s: {what}; at last: {value!r}")
 
 
 def url_of(nats: Running) -> str:
@@ -137,14 +148,14 @@ def url_of(nats: Running) -> str:
 def is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before, or while it was read
         return False
     return state != "Z"
 
 
 def terminate(process: subprocess.Popen[bytes]) -> int:
     process.send_signal(signal.SIGTERM)
-    return process.wait(30)
+    return process.wait(60)
 
 
 __all__ = ["Platform", "Synchronous", "is_alive", "platform", "terminate", "until", "url_of"]
