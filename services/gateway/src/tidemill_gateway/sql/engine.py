@@ -52,9 +52,10 @@ async def open_database(url: str) -> AsyncIterator[AsyncEngine]:
 
 @asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection in a transaction that only reads."""
+    """A connection in a transaction that only reads, all of it as it was at one instant."""
+    options = {_READ_ONLY: True} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
     async with engine.connect() as connection:
-        yield await connection.execution_options(**{_READ_ONLY: True})
+        yield await connection.execution_options(**options)
 
 
 @asynccontextmanager
