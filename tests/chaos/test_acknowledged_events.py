@@ -8,10 +8,10 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -73,14 +73,44 @@ class Bridge:
         self.process.wait()
 
 
+class Sender:
+    """Sends notifications until each is acknowledged."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self.acknowledged: set[str] = set()
+        self._bridge = bridge
+
+    async def send(self, client: httpx.AsyncClient, numbers: list[int]) -> None:
+        """Each of these, one after the other."""
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        url = f"http://127.0.0.1:{self._bridge.port}/events"
+        for number in numbers:
+            while not await self._is_taken(client.post(url, content=notification(number), headers=headers)):
+                await asyncio.sleep(0.05)
+            self.acknowledged.add(f"in/{number}")
+            await asyncio.sleep(0.04)
+
+    async def _is_taken(self, request: Coroutine[Any, Any, httpx.Response]) -> bool:
+        try:
+            return (await request).is_success
+        except httpx.HTTPError:
+            return False
+
+
 @asynccontextmanager
-async def killed_again_and_again(bridge: Bridge, *, times: int) -> AsyncIterator[None]:
-    """Kill and restart the bridge at random moments beside the body."""
-    chance = random.Random(7)
+async def killed_again_and_again(bridge: Bridge, sender: Sender, *, times: int) -> AsyncIterator[None]:
+    """Kill and restart the bridge at random points of the body, each time after it has acknowledged something.
+
+    Points, not instants: where it takes seconds to start it would be killed before it had taken anything.
+    """
+    chance, part = random.Random(7), EVENTS / (times + 1)
+    points = [part * (number + chance.uniform(0, 0.5)) for number in range(1, times + 1)]
 
     async def kills() -> None:
-        for _ in range(times):
-            await asyncio.sleep(chance.uniform(1.0, 1.5))
+        for point in points:
+            while len(sender.acknowledged) < point:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(chance.uniform(0, 0.05))
             bridge.kill()
             bridge.start()
 
@@ -94,39 +124,19 @@ async def killed_again_and_again(bridge: Bridge, *, times: int) -> AsyncIterator
         bridge.kill()
 
 
-async def send(bridge: Bridge, numbers: list[int]) -> set[str]:
-    """Send each notification until it is acknowledged; returns the keys that were."""
-    acknowledged = set()
-    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-    async with httpx.AsyncClient(timeout=5) as client:
-        for number in numbers:
-            while True:
-                try:
-                    url = f"http://127.0.0.1:{bridge.port}/events"
-                    answer = await client.post(url, content=notification(number), headers=headers)
-                except httpx.HTTPError:
-                    await asyncio.sleep(0.05)
-                    continue
-                if answer.is_success:
-                    acknowledged.add(f"in/{number}")
-                    break
-                await asyncio.sleep(0.05)
-            await asyncio.sleep(0.04)
-    return acknowledged
-
-
 async def lost(module: str, directory: Path, nats: Running) -> set[str]:
     """Keys that were acknowledged by a bridge that is killed again and again, and are not in EVENTS."""
     settings = BusSettings(url=nats.server.url)  # type: ignore[union-attr]  # the fixture's server is NATS
     bridge = Bridge(module, directory, settings.url)
     parts = [list(range(EVENTS))[part::4] for part in range(4)]
+    sender = Sender(bridge)
     async with open_bus(settings, name="test") as bus:
-        async with killed_again_and_again(bridge, times=KILLS):
-            acknowledged = set().union(*await asyncio.gather(*(send(bridge, part) for part in parts)))
+        async with killed_again_and_again(bridge, sender, times=KILLS), httpx.AsyncClient(timeout=5) as client:
+            await asyncio.gather(*(sender.send(client, part) for part in parts))
         async with bus.log.read(RECEIVED, key="acknowledged") as records:
             recorded = {record.body.subject async for record in records}
-    assert len(acknowledged) == EVENTS
-    return acknowledged - recorded
+    assert len(sender.acknowledged) == EVENTS
+    return sender.acknowledged - recorded
 
 
 async def test_no_acknowledged_event_is_lost_although_the_bridge_is_killed(tmp_path: Path, nats: Running) -> None:
