@@ -173,6 +173,18 @@ async def test_a_service_that_was_removed_and_defined_again_at_once_has_its_bus_
         assert secret in api.taken
 
 
+async def test_a_removed_services_bus_secret_stays_away_while_its_last_workers_end() -> None:
+    api = SlowApi()
+    async with launcher_on(api, credentials=SharedCredentials("password")) as launcher:
+        await launcher.tend({SERVICE.name: SERVICE}, set())
+        await launcher.start(SPEC, SERVICE)
+        await launcher.tend({}, {SERVICE.name})
+        for _ in range(3):
+            await launcher._write_what_is_due()
+        assert [running.spec.service for running in launcher.workers()] == [SERVICE.name]
+        assert "/api/v1/namespaces/tidemill-services/secrets/tidemill-bus-gray" not in api.taken
+
+
 async def test_an_image_is_pulled_everywhere_once_and_its_puller_removed() -> None:
     api, settings = MemoryApi(), KubernetesSettings()
     prefetching = Prefetching(api, settings)

@@ -265,8 +265,8 @@ class KubernetesLauncher:
             await self._queues.remove(service)
             self._removed.discard(service)
             self._forgotten.add(service)
-        # after that, for who was removed may have been defined again, and have Workers
-        await self._secrets.renew({running.spec.service for running in self._roster.workers()})
+        # after that: who was removed may have been defined again; who was not has Workers that still end
+        await self._secrets.renew(self._definitions.keys() & {one.spec.service for one in self._roster.workers()})
         await self._prefetching.tend(self._definitions)
         await self._queues.tend(self._definitions)
 
