@@ -49,12 +49,12 @@ class Gateway:
 
     def client(self) -> httpx.AsyncClient:
         """As the admin."""
-        return httpx.AsyncClient(base_url=self.url, auth=("oscar", "pw"), timeout=30)
+        return httpx.AsyncClient(base_url=self.url, auth=("oscar", "pw"), timeout=60)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 @contextlib.contextmanager
@@ -115,7 +115,7 @@ async def created(client: httpx.AsyncClient, name: str) -> dict[str, str]:
 
 async def call(gateway: Gateway, path: str, body: bytes, headers: dict[str, str]) -> httpx.Response:
     """Post as a caller of a Service."""
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
         return await client.post(path, content=body, headers=headers)
 
 

@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tests.servers import Running
+from tidemill.platform.servers import NatsServer
 from tidemill_common.bus import Bus, Record
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.bus.streams import ensure_streams
@@ -36,8 +37,10 @@ NUMBER = 400
 
 @pytest.fixture
 async def bus(nats: Running) -> AsyncIterator[Bus]:
-    """The module's bus."""
-    async with open_bus(BusSettings(url=nats.server.url), name="test") as bus:  # type: ignore[union-attr]  # a NatsServer
+    """The module's bus; requests outlast the moment in which one of the tests starts it again."""
+    assert isinstance(nats.server, NatsServer)
+    settings = BusSettings(url=nats.server.url, request_timeout=timedelta(seconds=30))
+    async with open_bus(settings, name="test") as bus:
         await ensure_streams(bus)
         yield bus
 

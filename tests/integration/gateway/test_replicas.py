@@ -16,6 +16,7 @@ from tidemill_common.contracts.invocation import Change
 from tidemill_common.settings import BusSettings
 
 pytestmark = pytest.mark.integration
+PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def replicas(
 
 async def same(one: httpx.AsyncClient, other: httpx.AsyncClient, path: str, *, when: str) -> str:
     """What both answer, once `when` is in it and they agree."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while True:
         texts = [(await client.get(path)).text for client in (one, other)]
         if texts[0] == texts[1] and when in texts[0]:
@@ -42,13 +43,21 @@ async def same(one: httpx.AsyncClient, other: httpx.AsyncClient, path: str, *, w
         await asyncio.sleep(0.05)
 
 
+async def answered(gateway: Gateway, path: str, headers: dict[str, str], *, status: int) -> httpx.Response:
+    """A call, once it is answered so: a replica learns of a Service from the bus, a moment after SQL has it."""
+    deadline = time.monotonic() + PATIENCE
+    while (answer := await call(gateway, path, b"hello", headers)).status_code != status:
+        assert time.monotonic() < deadline, (answer.status_code, answer.text)
+        await asyncio.sleep(0.05)
+    return answer
+
+
 async def test_replicas_agree_on_services_invocations_and_accounts(replicas: tuple[Gateway, Gateway]) -> None:
     first, second = replicas
     async with first.client() as one, second.client() as other:
         headers = await created(one, "shared")
         await same(one, other, "/system/services/shared", when='"shared"')
-        answer = await call(second, "/job/shared", b"hello", headers)
-        assert answer.status_code == 201
+        answer = await answered(second, "/job/shared", headers, status=201)
         invocation = answer.headers["tidemill-invocation-id"]
         async with open_bus(BusSettings(url=first.bus_url), name="test") as bus:
             for change in (Change.REQUESTED, Change.STARTED, Change.SUCCEEDED, Change.FAILED):
@@ -72,7 +81,4 @@ async def test_a_service_updated_by_one_and_removed_by_the_other_is_gone_for_bot
         ).text
         assert (await other.delete("/system/services/moving")).status_code == 204
         for gateway in replicas:
-            deadline = time.monotonic() + 20
-            while (await call(gateway, "/job/moving", b"", headers)).status_code != 401:
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.05)
+            await answered(gateway, "/job/moving", headers, status=401)
