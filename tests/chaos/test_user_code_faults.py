@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """One platform for all scripts."""
-    with running_platform(tmp_path_factory.mktemp("faults"), TIDEMILL_BUS_LEASE="PT5S") as running:
+    with running_platform(tmp_path_factory.mktemp("faults")) as running:
         yield running
 
 
@@ -38,7 +38,7 @@ def ended(platform: Platform, invocation: str) -> dict[str, Any]:
         found.update(answer.json() if answer.status_code == 200 else {})
         return found.get("phase") in {"Succeeded", "Failed", "Cancelled"}
 
-    wait_until(over, f"Invocation {invocation} has ended", timeout=90)
+    wait_until(over, f"Invocation {invocation} has ended", timeout=200, show=lambda: found)
     return found
 
 
@@ -74,12 +74,12 @@ def test_a_failure_has_its_reason(
 
 def test_a_dead_letter_keeps_what_is_needed_and_can_be_redriven(platform: Platform) -> None:
     row = run(platform, "letter", "echo the last words; exit 9\n", retry={"attempts": 1})
+    assert "the last words" in str(platform.letter(row["id"]))
     letters = platform.patiently("GET", "/v1/dead-letters?service=letter").json()["items"]
     assert [(letter["invocation_id"], letter["reason"]) for letter in letters] == [(row["id"], "script-failed")]
-    assert "the last words" in str(platform.patiently("GET", f"/v1/dead-letters/{row['id']}").json())
     again = platform.patiently("POST", f"/v1/dead-letters/{row['id']}/redrive")
     assert again.status_code < 300, again.text
-    wait_until(lambda: platform.accounts("letter")["dead"] == 2, "the redriven Invocation has run", timeout=30)
+    wait_until(lambda: platform.accounts("letter")["dead"] == 2, "the redriven Invocation has run")
     linked = [item for item in platform.invocations("letter") if item.get("redrive_of") == row["id"]]
     assert len(linked) == 1
 
@@ -96,16 +96,19 @@ def test_children_that_a_script_leaves_behind_are_gone(platform: Platform) -> No
                     found.append(process.pid)
         return found
 
-    wait_until(lambda: not left(), "no child of the script is left", timeout=10)
+    wait_until(lambda: not left(), "no child of the script is left", timeout=30)
 
 
 def test_a_script_that_prints_without_end_fills_neither_memory_nor_bus(platform: Platform) -> None:
     row = run(platform, "chatty", "head -c 200000000 /dev/zero | tr '\\0' 'x' | fold -w 100; echo the end\n")
     assert row["phase"] == "Succeeded"
     assert "the end" in row["log_tail"]
-    workers = platform.workers()
-    assert workers
-    assert max(process.memory_info().rss for process in workers) < 200 * 1024**2
+    taken = []
+    for worker in platform.workers():
+        with contextlib.suppress(psutil.NoSuchProcess):  # another test's, and idle for long enough
+            taken.append(worker.memory_info().rss)
+    assert taken
+    assert max(taken) < 200 * 1024**2
 
 
 def test_user_code_sees_no_key_in_its_environment_nor_in_its_ancestors(platform: Platform) -> None:
