@@ -17,7 +17,8 @@ from tidemill_common.contracts.poison import POISONED
 from tidemill_common.contracts.retry import RETRY_ASKED
 from tidemill_common.errors import InvalidInputError, LeaseLostError, ThrottledError
 
-SHORT = timedelta(seconds=1)
+SHORT = timedelta(seconds=2.5)
+"""Of a delay: long enough that what is looked at before it has passed is seen, also on a slow machine."""
 
 
 class WorkQueueContract:
@@ -128,7 +129,7 @@ class WorkQueueContract:
             third = await next_of(leases)
             assert (third.attempt, third.failures, third.lost) == (3, 2, 0)
             await third.done()
-        assert await world.bus.queue.backlog() == {}
+        await settles(world, {})
 
     async def test_an_attempt_that_is_planned_twice_is_queued_once(self, world: World) -> None:
         wanted = invocation()
@@ -347,7 +348,7 @@ class WorkQueueContract:
             assert refusal.value.retry_after
             async with bus.queue.leases(SERVICE, slots=1) as leases:
                 await (await next_of(leases)).done()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     try:
                         assert await bus.queue.submit(invocation())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from tidemill_common.settings import BusSettings
 T = TypeVar("T")
 
 SERVICE: Final = ServiceName("thumbnails")
-PATIENCE: Final = 20.0
+PATIENCE: Final = 30.0
 """Seconds after which what should come has not come."""
 _NUMBERS: Final = count(1)
 
@@ -116,9 +117,15 @@ async def takes(items: AsyncIterator[T], number: int) -> list[T]:
 
 async def settles(world: World, backlog: Mapping[ServiceName, Backlog]) -> None:
     """Fails when it never becomes the backlog: for a moment what is asked for is also stored."""
-    async with asyncio.timeout(PATIENCE):
-        while await world.bus.queue.backlog() != backlog:
-            await asyncio.sleep(0.001)
+    await until_backlog(world.bus, backlog)
+
+
+async def until_backlog(bus: Bus, backlog: Mapping[ServiceName, Backlog]) -> None:
+    """Return when this is all that waits; fails when it never is."""
+    deadline = time.monotonic() + PATIENCE
+    while (found := await bus.queue.backlog()) != backlog:
+        assert time.monotonic() < deadline, f"the backlog is {found}, and not {backlog}"
+        await asyncio.sleep(0.005)
 
 
 async def nothing_comes(world: World, leases: Leases) -> None:

@@ -12,7 +12,7 @@ from tidemill_common.settings import BusSettings
 
 async def main(url: str, service: str) -> None:
     """Hold one Lease, extending it, until killed."""
-    settings = BusSettings.model_validate({"url": url, "lease": "PT2S"})
+    settings = BusSettings.model_validate({"url": url, "lease": "PT4S"})
     async with (
         open_bus(settings, name="holder") as bus,
         bus.queue.leases(ServiceName(service), slots=1) as leases,

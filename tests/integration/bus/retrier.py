@@ -1,4 +1,4 @@
-"""A process that stores what Workers ask for, and says how much: to be killed."""
+"""A process that stores what Workers ask for, and stops when it has stored enough, before it says so: to be killed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,30 @@ from tidemill_storage_bridge.retrying import Retries
 
 
 class _Telling:
-    """A queue that says what was planned, before whoever asked for it is told."""
+    """A queue that says what was planned, before whoever asked for it is told, and plans no more than it may."""
 
-    def __init__(self, queue: WorkQueue) -> None:
+    def __init__(self, queue: WorkQueue, most: int) -> None:
         self.submit, self.leases, self.backlog, self.purge = queue.submit, queue.leases, queue.backlog, queue.purge
         self._queue = queue
+        self._left = most
+        self._one_at_a_time = asyncio.Lock()
 
     async def plan(self, retry: RetryAsked) -> bool:
-        stored = await self._queue.plan(retry)
-        sys.stdout.write(f"{retry.invocation_id}\n")
-        sys.stdout.flush()
-        return stored
+        async with self._one_at_a_time:
+            stored = await self._queue.plan(retry)
+            if stored:
+                self._left -= 1
+                sys.stdout.write(f"{retry.invocation_id}\n")
+                sys.stdout.flush()
+            if not self._left:
+                await asyncio.Event().wait()
+            return stored
 
 
-async def main(url: str) -> None:
-    """Store until killed."""
+async def main(url: str, most: str) -> None:
+    """Store so many, and wait to be killed."""
     async with open_bus(BusSettings(url=url), name="retrier") as bus:
-        await Retries(replace(bus, queue=_Telling(bus.queue))).run(asyncio.Event())
+        await Retries(replace(bus, queue=_Telling(bus.queue, int(most)))).run(asyncio.Event())
 
 
 if __name__ == "__main__":

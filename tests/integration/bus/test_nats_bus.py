@@ -28,6 +28,8 @@ from tidemill_common.settings import BusSettings
 
 pytestmark = pytest.mark.integration
 
+_LEASE = timedelta(seconds=2.7)
+"""As short as waiting for its end costs, and longer than what a test does in one."""
 _LATENESS = timedelta(milliseconds=400)
 """The server looks at schedules and lost leases a few times a second."""
 
@@ -51,7 +53,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     """A bus on a server of this test's own."""
     with nats_server(tmp_path) as running:
         assert isinstance(running.server, NatsServer)
-        settings = BusSettings(url=running.server.url, lease=timedelta(seconds=1.2))
+        settings = BusSettings(url=running.server.url, lease=_LEASE)
         async with open_bus(settings, name="test") as bus:
             await ensure_streams(bus)
             async with AsyncExitStack() as attendant:

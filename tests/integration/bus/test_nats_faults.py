@@ -16,12 +16,13 @@ from pathlib import Path
 import nats as nats_py
 import pytest
 
-from tests.contract.bus.world import SERVICE, asked, event, invocation, letter, next_of, soon, takes
+from tests.contract.bus.world import SERVICE, asked, event, invocation, letter, next_of, soon, takes, until_backlog
 from tests.retries import storing_retries
 from tests.servers import Running, nats_server
 from tidemill.platform.servers import NatsServer, free_port
 from tidemill_common.bus import Backlog, Bus
 from tidemill_common.bus.addresses import shard_of, work_stream
+from tidemill_common.bus.nats import pulling
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.bus.streams import ensure_streams
 from tidemill_common.contracts.event import RECEIVED
@@ -55,7 +56,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     """A server that may be killed."""
     with nats_server(tmp_path) as running:
         assert isinstance(running.server, NatsServer)
-        settings = BusSettings(url=running.server.url, lease=timedelta(seconds=2))
+        settings = BusSettings(url=running.server.url, lease=timedelta(seconds=4))
         async with open_bus(settings, name="test") as bus:
             await ensure_streams(bus)
             async with contextlib.AsyncExitStack() as attendant:
@@ -88,7 +89,7 @@ async def test_what_a_killed_worker_held_goes_to_another(place: Place) -> None:
         assert (await asyncio.to_thread(child.stdout.readline)).strip() == wanted.id
         async with place.bus.queue.leases(SERVICE, slots=1) as leases:
             coming = asyncio.ensure_future(anext(aiter(leases)))
-            done, _ = await asyncio.wait([coming], timeout=3)  # the holder extends a lease of two seconds
+            done, _ = await asyncio.wait([coming], timeout=5)  # the holder extends a lease of four seconds
             assert not done
             child.kill()
             lease = await soon(coming)
@@ -108,7 +109,7 @@ async def test_a_planned_retry_survives_a_crash_of_the_server(place: Place) -> N
         assert loop.time() - planned >= 1.4
         assert (again.invocation, again.attempt, again.failures) == (lease.invocation, 2, 1)
         await again.done()
-    assert await place.bus.queue.backlog() == {}
+    await until_backlog(place.bus, {})  # what asked for it may be answered later than what it asked for
 
 
 async def test_what_was_asked_for_survives_a_crash_of_the_server(place: Place) -> None:
@@ -122,26 +123,26 @@ async def test_what_was_asked_for_survives_a_crash_of_the_server(place: Place) -
             again = await next_of(leases)
             assert (again.attempt, again.failures, again.lost) == (2, 1, 0)
             await again.done()
-            await soon(until_empty(place.bus))
+            await until_backlog(place.bus, {})
 
 
 async def test_who_stores_retries_may_be_killed_at_any_time(place: Place) -> None:
-    """Before it looked, while it stores, and between storing and saying so: each comes once."""
+    """Before it looked, and between storing and saying so: each comes once."""
     await place.attendant.aclose()
     wanted = [invocation() for _ in range(300)]
     for each in wanted:
         retry = asked(each)
         await place.bus.log.append(RETRY_ASKED, retry, key=SERVICE)
     for stored in (1, 50):
-        with _child("retrier", place.settings.url) as child:
+        with _child("retrier", place.settings.url, str(stored)) as child:
             assert child.stdout is not None
             for _ in range(stored):
                 await asyncio.to_thread(child.stdout.readline)
             child.kill()
             child.wait()
     waiting = (await place.bus.queue.backlog())[SERVICE]
-    assert waiting.batch >= 51
-    assert waiting.delayed
+    assert waiting.batch == 51
+    assert waiting.delayed >= 250, "the last one of each child is stored, and asked for all the same"
     came: list[str] = []
     async with storing_retries(place.bus), place.bus.queue.leases(SERVICE, slots=8) as leases:
         for _ in wanted:
@@ -149,7 +150,7 @@ async def test_who_stores_retries_may_be_killed_at_any_time(place: Place) -> Non
             assert (lease.attempt, lease.failures, lease.lost) == (3, 2, 0)
             came.append(lease.invocation.id)
             await lease.done()
-        await soon(until_empty(place.bus))
+        await until_backlog(place.bus, {})
     assert sorted(came) == sorted(each.id for each in wanted)
 
 
@@ -157,7 +158,7 @@ async def test_a_retry_that_an_earlier_version_planned_runs(place: Place) -> Non
     """Its Workers stored them by themselves."""
     await place.attendant.aclose()
     wanted, shard = invocation(), shard_of(SERVICE, place.settings.shards)
-    due = datetime.now(UTC) + timedelta(seconds=1)
+    due = datetime.now(UTC) + timedelta(seconds=3)
     headers = {
         "Nats-Message-Id": f"{wanted.id}.2",
         "Tidemill-Attempt": "2",
@@ -202,11 +203,6 @@ async def message_id(place: Place, stream: str) -> str:
     return str((message.headers or {})["Nats-Msg-Id"])
 
 
-async def until_empty(bus: Bus) -> None:
-    while await bus.queue.backlog():
-        await asyncio.sleep(0.02)
-
-
 async def test_nothing_acknowledged_is_lost_when_the_server_crashes_under_load(place: Place) -> None:
     acknowledged: list[str] = []
     stop = asyncio.Event()
@@ -220,47 +216,53 @@ async def test_nothing_acknowledged_is_lost_when_the_server_crashes_under_load(p
 
     async with place.bus.log.read(RECEIVED, follow=True) as records:
         writers = [asyncio.create_task(append()) for _ in range(16)]
-        await asyncio.sleep(0.3)
-        before = len(acknowledged)
+        await until_more(acknowledged)
         await place.crash()
-        async with asyncio.timeout(15):
-            while len(acknowledged) < before + 1000:
-                await asyncio.sleep(0.02)
+        await until_more(acknowledged)
         stop.set()
         await asyncio.gather(*writers)
         _, newest = await place.bus.log.end(RECEIVED)
         followed = [record.body.id for record in await takes(records, newest)]
     assert set(acknowledged) <= set(followed)
     assert len(followed) == len(set(followed)), "an event was stored twice"
-    assert before > 0
+
+
+async def until_more(items: list[str]) -> None:
+    """Return when there are many more than now."""
+    enough = len(items) + 1000
+    async with asyncio.timeout(60):
+        while len(items) < enough:
+            await asyncio.sleep(0.02)
 
 
 async def test_leases_and_dones_go_on_through_a_crash(place: Place) -> None:
     submitted = [invocation() for _ in range(300)]
     await asyncio.gather(*(place.bus.queue.submit(each) for each in submitted))
     done: set[str] = set()
+    crashed = False
     async with place.bus.queue.leases(SERVICE, slots=8) as leases:
         while len(done) < len(submitted):
             lease = await next_of(leases)
             with contextlib.suppress(TransientError):
                 await lease.done()
                 done.add(lease.invocation.id)
-            if len(done) == 100:
+            if len(done) >= 100 and not crashed:
+                crashed = True
                 await place.crash()
     assert done == {each.id for each in submitted}
     assert await place.bus.queue.backlog() == {}
 
 
-async def test_idle_leases_come_back_at_once_after_a_crash(place: Place) -> None:
-    """A pull under way is lost with the server; the adapter asks again as soon as it is connected."""
+async def test_idle_leases_come_back_at_once_after_a_crash(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull under way is lost with the server; the adapter asks again as soon as it is connected, or here never."""
+    monkeypatch.setattr(pulling, "EXPIRES", timedelta(hours=1))
+    monkeypatch.setattr(pulling, "SILENCE", timedelta(hours=1).total_seconds())
     async with place.bus.queue.leases(SERVICE, slots=2) as leases:
         coming = asyncio.ensure_future(anext(aiter(leases)))
         await asyncio.sleep(0.3)
         await place.crash()
         await place.bus.queue.submit(invocation())
-        await asyncio.wait([coming], timeout=3)  # expiry of a pull is ten seconds
-        assert coming.done()
-        await coming.result().done()
+        await (await soon(coming)).done()
 
 
 async def test_consuming_goes_on_after_a_crash(place: Place) -> None:
@@ -268,8 +270,8 @@ async def test_consuming_goes_on_after_a_crash(place: Place) -> None:
         for _ in range(2):
             one = event()
             await place.bus.log.append(RECEIVED, one, key="a", message_id=one.id)
-            delivery = await next_of(deliveries)
-            assert delivery.record.body.id == one.id
+            while (delivery := await next_of(deliveries)).record.body.id != one.id:
+                await delivery.ack()  # a server that is killed may forget the answer of just now
             await delivery.ack()
             await place.crash()
 
@@ -312,13 +314,13 @@ async def test_without_a_server_opening_fails_in_time() -> None:
 
 
 async def test_while_the_server_is_away_calls_end_with_their_timeout(place: Place) -> None:
-    settings = place.settings.model_copy(update={"request_timeout": timedelta(seconds=0.5)})
+    settings = place.settings.model_copy(update={"request_timeout": timedelta(seconds=2)})
     async with open_bus(settings, name="test") as bus:
         await asyncio.to_thread(place.running.kill)
         with pytest.raises(TransientError):
             await bus.log.append(RECEIVED, event(), key="a", message_id="m")
         await asyncio.to_thread(place.running.start)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 with contextlib.suppress(TransientError):
                     await bus.log.append(RECEIVED, event(), key="a", message_id="m")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from tidemill_common.contracts.poison import POISONED
 from tidemill_common.contracts.retry import RETRY_ASKED, RetryAsked
 from tidemill_common.errors import TidemillError
 from tidemill_common.settings import BusSettings
+from tidemill_supervisor.appending import append_surely
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +36,7 @@ SHARD = shard_of(OURS, SHARDS)
 THEIRS = next(name for n in range(99) if shard_of(name := ServiceName(f"theirs-{n}"), SHARDS) == SHARD)
 """On the same shard, so that nothing but the name keeps them apart."""
 NOW = datetime.now(UTC)
-TIME = timedelta(seconds=3)
+TIME = timedelta(seconds=5)
 """Of an identity that ends during a test."""
 
 
@@ -178,12 +180,12 @@ async def test_a_request_that_says_one_thing_and_means_another_is_refused(
     config = {"name": f"{OURS}-batch", "durable_name": f"{OURS}-batch", "ack_policy": "explicit", **filters}
     subject = f"$JS.API.CONSUMER.CREATE.WORK_{SHARD}.{OURS}-batch.work.{SHARD}.{OURS}.batch"
     request = {"stream_name": f"WORK_{SHARD}", "config": config}
-    answer = json.loads((await intruder.client.request(subject, json.dumps(request).encode(), timeout=2)).data)
+    answer = json.loads((await intruder.client.request(subject, json.dumps(request).encode(), timeout=20)).data)
     assert "error" in answer
     config = {**config, "filter_subject": f"work.{SHARD}.{OURS}.batch"}
     config.pop("filter_subjects", None)
     request = {"stream_name": f"WORK_{SHARD}", "config": config}
-    answer = json.loads((await intruder.client.request(subject, json.dumps(request).encode(), timeout=2)).data)
+    answer = json.loads((await intruder.client.request(subject, json.dumps(request).encode(), timeout=20)).data)
     assert "error" not in answer
 
 
@@ -238,7 +240,7 @@ async def test_headers_that_make_the_server_act_are_refused_where_retries_are_as
     assert waiting[THEIRS].delayed
     subject = f"retry.v1.asked.{OURS}"
     body = ask("ours", OURS).encode()
-    answer = json.loads((await intruder.client.request(subject, body, timeout=2, headers=headers)).data)
+    answer = json.loads((await intruder.client.request(subject, body, timeout=20, headers=headers)).data)
     assert "error" in answer
     assert await operator.queue.backlog() == waiting
     await operator.queue.purge(THEIRS)
@@ -255,7 +257,7 @@ async def test_a_retry_that_a_worker_asks_for_comes_without_its_headers(
         "X-Else": "x",
     }
     body = ask("asked", OURS).encode()
-    await intruder.client.request(f"retry.v1.asked.{OURS}", body, timeout=2, headers=headers)
+    await intruder.client.request(f"retry.v1.asked.{OURS}", body, timeout=20, headers=headers)
     async with server.component("bridge") as bridge, storing_retries(bridge):
         await until_backlog(operator, OURS, Backlog(batch=1))
     stored = await last_stored(server, LANE)
@@ -271,9 +273,9 @@ async def test_an_ask_that_is_about_another_service_is_set_aside(
     before = await operator.queue.backlog()
     mixed = ask("mixed", OURS).model_copy(update={"invocation": invocation("mixed", THEIRS).encode()})
     for each in (ask("theirs", THEIRS), mixed):
-        await intruder.client.request(f"retry.v1.asked.{OURS}", each.encode(), timeout=2)
+        await intruder.client.request(f"retry.v1.asked.{OURS}", each.encode(), timeout=20)
     async with server.component("bridge") as bridge, storing_retries(bridge):
-        async with asyncio.timeout(10), operator.log.read(POISONED, key=OURS, follow=True) as records:
+        async with asyncio.timeout(30), operator.log.read(POISONED, key=OURS, follow=True) as records:
             reasons = [(await anext(records)).body.message for _ in range(2)]
         await until_backlog(operator, OURS, None)
     assert all(THEIRS in reason for reason in reasons)
@@ -289,9 +291,9 @@ async def test_an_intruder_cannot_keep_anothers_ask_from_being_stored(
     await operator.queue.submit(invocation("kept", THEIRS))
     theirs = ask("kept", THEIRS)
     for guess in (theirs.message_id(), "kept", "kept.2"):
-        await intruder.client.request(f"retry.v1.asked.{OURS}", b"{}", timeout=2, headers={"Nats-Msg-Id": guess})
+        await intruder.client.request(f"retry.v1.asked.{OURS}", b"{}", timeout=20, headers={"Nats-Msg-Id": guess})
     false = theirs.model_copy(update={"service": OURS, "invocation": invocation("kept", OURS).encode()})
-    await intruder.client.request(f"retry.v1.asked.{OURS}", false.encode(), timeout=2)
+    await intruder.client.request(f"retry.v1.asked.{OURS}", false.encode(), timeout=20)
     async with (
         server.component("bridge") as bridge,
         storing_retries(bridge),
@@ -326,7 +328,7 @@ async def test_an_attempt_outlives_the_identity_it_began_with(server: GuardedBus
     path = server.issue(OURS, lifetime=TIME)
     await operator.queue.purge(OURS)
     await operator.queue.submit(invocation("long", OURS))
-    settings = server.settings(path).model_copy(update={"lease": timedelta(seconds=6)})
+    settings = server.settings(path).model_copy(update={"lease": 2 * TIME})
     ends = datetime.now(UTC) + 2.5 * TIME
     renewals = 0
     async with open_bus(settings, name="worker") as worker, worker.queue.leases(OURS, slots=1) as leases:
@@ -336,7 +338,8 @@ async def test_an_attempt_outlives_the_identity_it_began_with(server: GuardedBus
             server.issue(OURS, lifetime=TIME)
             renewals += 1
             await lease.extend()
-            await worker.log.append(*record(f"s{renewals}", Change.STARTED), key=OURS)
+            subject, body = record(f"s{renewals}", Change.STARTED)
+            await append_surely(worker.log, subject, body, key=OURS, message_id=body.message_id())
         await lease.done()
         assert (lease.attempt, lease.lost) == (1, 0)
     assert OURS not in await operator.queue.backlog()
@@ -392,9 +395,10 @@ async def last_stored(server: GuardedBus, subject: str) -> dict[str, str]:
 
 
 async def until_backlog(bus: Bus, service: ServiceName, wanted: Backlog | None) -> None:
-    async with asyncio.timeout(10):
-        while (await bus.queue.backlog()).get(service) != wanted:
-            await asyncio.sleep(0.02)
+    deadline = time.monotonic() + 30
+    while (found := (await bus.queue.backlog()).get(service)) != wanted:
+        assert time.monotonic() < deadline, f"{found} waits for {service}, and not {wanted}"
+        await asyncio.sleep(0.02)
 
 
 def record(identity: str, change: Change) -> tuple[Any, InvocationChanged]:
