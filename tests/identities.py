@@ -34,7 +34,7 @@ class GuardedBus:
     """Where `tidemill keys` wrote."""
 
     def settings(self, credentials: Path) -> BusSettings:
-        return BusSettings(url=self.server.url, credentials_file=credentials, request_timeout=timedelta(seconds=2))
+        return BusSettings(url=self.server.url, credentials_file=credentials, request_timeout=timedelta(seconds=10))
 
     def component(self, name: str) -> AbstractAsyncContextManager[Bus]:
         return open_bus(self.settings(self.keys / credentials_file(name)), name=name)
