@@ -32,11 +32,13 @@ from tidemill_storage_bridge.app import SOURCES, MakeSource, run
 from tidemill_storage_bridge.settings import Role, SeaweedSettings, Settings
 
 
-async def eventually(check: Callable[[], Any], *, within: float = 30) -> Any:
-    """The first truthy answer of an async check; fails when there is none in time."""
+async def eventually(
+    check: Callable[[], Any], *, within: float = 60, is_enough: Callable[[Any], bool] = bool, what: str = "it"
+) -> Any:
+    """The first answer of an async check that is enough; fails when there is none in time, and shows the last."""
     deadline = time.monotonic() + within
-    while not (answer := await check()):
-        assert time.monotonic() < deadline, f"not in {within} s: {check}"
+    while not is_enough(answer := await check()):
+        assert time.monotonic() < deadline, f"after {within} s {what} is still {answer!r}"
         await asyncio.sleep(0.02)
     return answer
 
@@ -118,19 +120,15 @@ class Platform:
 
     async def until_events(self, bucket: str, count: int) -> list[EventReceived]:
         """The Events of a bucket, once there are this many."""
-
-        async def enough() -> list[EventReceived] | None:
-            found = await self.events(bucket)
-            return found if len(found) >= count else None
-
-        found: list[EventReceived] = await eventually(enough)
+        found: list[EventReceived] = await eventually(
+            lambda: self.events(bucket), is_enough=lambda found: len(found) >= count, what=f"EVENTS of {bucket}"
+        )
         return found
 
     async def until_waiting(self, service: str, count: int) -> None:
-        async def enough() -> bool:
-            return await self.waiting(service) >= count
-
-        await eventually(enough)
+        await eventually(
+            lambda: self.waiting(service), is_enough=lambda found: found >= count, what=f"the backlog of {service}"
+        )
 
     async def waiting(self, service: str) -> int:
         backlog = (await self.bus.queue.backlog()).get(ServiceName(service))
@@ -149,7 +147,7 @@ class Platform:
                         leases.stop()
                         return
 
-            await asyncio.wait_for(take(), 30)
+            await asyncio.wait_for(take(), 60)
         assert await self.waiting(service) == 0
         return taken
 

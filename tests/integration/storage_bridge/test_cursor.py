@@ -51,9 +51,6 @@ class Acknowledging:
             await self._never.wait()
         return True
 
-    async def has(self, count: int) -> bool:
-        return len(self.seen) >= count
-
 
 async def told(bus: Acknowledging, *names: str) -> bool:
     return bus.seen.keys() >= set(names)
@@ -107,7 +104,7 @@ async def test_the_cursor_stays_before_what_is_not_acknowledged(place: Platform,
     async with following(place, registers, first.publish):
         for name in ("a", "b", "c"):
             await place.put(f"order/{name}")
-        await eventually(lambda: first.has(3))
+        await eventually(lambda: told(first, "a", "b", "c"))
         await settled(registers)
     async with following(place, registers, second.publish):
         await eventually(lambda: told(second, "b", "c"))
@@ -129,19 +126,21 @@ async def test_a_source_that_moves_its_cursor_first_loses_what_was_in_flight(
             stopping: asyncio.Event,
         ) -> None:
             progress.finish(ticket)
+            moved.append(progress.cursor)
             await super()._handle(ticket, events, progress, publish, stopping)
 
+    moved: list[int] = []
     await place.bucket("disorder")
-    first, second = Acknowledging("b"), Acknowledging()
+    first, second = Acknowledging("in-flight"), Acknowledging()
     async with following(place, registers, first.publish, of=MovesFirst):
-        for name in ("a", "b", "c"):
+        for name in ("before", "in-flight", "behind"):
             await place.put(f"disorder/{name}")
-        await eventually(lambda: first.has(3))
-        await settled(registers)
+        await eventually(lambda: told(first, "before", "in-flight", "behind"))
+        await eventually(lambda: cursor(registers), is_enough=lambda found: found >= moved[-1], what="the cursor")
     async with following(place, registers, second.publish):
-        await place.put("disorder/d")
-        await eventually(lambda: told(second, "d"))
-    assert "b" not in second.seen
+        await place.put("disorder/last")
+        await eventually(lambda: told(second, "last"))
+    assert "in-flight" not in second.seen
 
 
 async def test_the_cursor_is_not_saved_before_the_listing_is_through(place: Platform, registers: Registers) -> None:
@@ -154,12 +153,8 @@ async def test_the_cursor_is_not_saved_before_the_listing_is_through(place: Plat
     await place.bucket("listing")
     bus = Acknowledging()
     async with following(place, registers, bus.publish, catch_up=slow):
-        await place.put("listing/a")
-        await eventually(lambda: bus.has(1))
+        await place.put("listing/one")
+        await eventually(lambda: told(bus, "one"))
         assert await settled(registers) == 0
         let_list.set()
-
-        async def moved() -> bool:
-            return await cursor(registers) > 0
-
-        await eventually(moved)
+        await eventually(lambda: cursor(registers), what="the cursor")

@@ -15,7 +15,7 @@ from tests.integration.storage_bridge.test_faults import healthy
 from tests.servers import Running
 from tidemill.platform.servers import free_port
 from tidemill_common.storage.opening import open_store
-from tidemill_storage_bridge.settings import Role
+from tidemill_storage_bridge.settings import Role, Settings
 
 pytestmark = pytest.mark.integration
 
@@ -33,7 +33,7 @@ async def test_a_notification_of_minio_becomes_an_invocation_once(place: Platfor
     await place.apply("hook", "events/in")
     settings = place.settings.model_copy(update={"port": free_port(), "seaweedfs": None})
     body = (SAMPLES / "minio-put.json").read_bytes()
-    async with bridge(settings), httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}") as client:
+    async with bridge(settings), httpx.AsyncClient(base_url=address(settings), timeout=30) as client:
         await eventually(lambda: healthy(settings.port))
         first = await client.post("/events", content=body, headers=TOKEN)
         again = await client.post("/events", content=body, headers=TOKEN)
@@ -49,7 +49,7 @@ async def test_a_large_payload_travels_by_reference(place: Platform) -> None:
     settings = place.settings.model_copy(update={"port": free_port(), "seaweedfs": None})
     event = {"specversion": "1.0", "id": "1", "source": "/lab", "type": "org.example.large", "data": "z" * 200_000}
     headers = TOKEN | {"content-type": "application/cloudevents+json"}
-    async with bridge(settings), httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}") as client:
+    async with bridge(settings), httpx.AsyncClient(base_url=address(settings), timeout=30) as client:
         await eventually(lambda: healthy(settings.port))
         answer = await client.post("/events", content=json.dumps(event), headers=headers)
         assert answer.status_code == 200
@@ -61,12 +61,16 @@ async def test_a_large_payload_travels_by_reference(place: Platform) -> None:
         assert json.loads(await store.get(stored.data_ref.path)) == "z" * 200_000
 
 
+def address(settings: Settings) -> str:
+    return f"http://127.0.0.1:{settings.port}"
+
+
 async def ask(place: Platform, **request: object) -> dict[str, object]:
     """One request on `live.reconcile`, as the gateway sends it."""
     async with place.bus.live.subscribe("live.reply.test") as replies:
         body = json.dumps({"reply_to": "live.reply.test", **request}).encode()
         await place.bus.live.publish("live.reconcile", body)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             _, answer = await anext(aiter(replies))
     found: dict[str, object] = json.loads(answer)
     return found

@@ -62,9 +62,11 @@ async def test_folders_tags_and_files_elsewhere_trigger_nothing(place: Platform)
         await place.put("quiet/inner/x")
         await place.put("quiet/in/real")
         await place.until_waiting("quiet", 1)
+        await place.until_events("quiet", 2)
     (invocation,) = await place.work("quiet", 1)
     assert invocation.event.subject == "in/real"
-    assert [event.subject for event in await place.events("quiet")] == ["inner/x", "in/real"]
+    found = sorted(str(event.subject) for event in await place.events("quiet"))  # a listing may be faster
+    assert found == ["in/real", "inner/x"]
 
 
 async def test_a_renamed_file_is_removed_there_and_new_here(place: Platform) -> None:
@@ -75,8 +77,10 @@ async def test_a_renamed_file_is_removed_there_and_new_here(place: Platform) -> 
         await place.until_events("moves", 1)
         await place.rename("moves/draft/x", "moves/in/x")
         await place.until_waiting("moved", 1)
+        await place.until_events("moves", 3)
     events = [(event.type, event.subject) for event in await place.events("moves")]
-    assert events == [(OBJECT_CREATED, "draft/x"), (OBJECT_REMOVED, "draft/x"), (OBJECT_CREATED, "in/x")]
+    assert events[0] == (OBJECT_CREATED, "draft/x")
+    assert sorted(events[1:]) == [(OBJECT_CREATED, "in/x"), (OBJECT_REMOVED, "draft/x")], "a listing may be faster"
 
 
 async def test_an_overwrite_runs_again_and_a_removal_does_not(place: Platform) -> None:
