@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -53,9 +54,18 @@ class WorkerProcess:
         self.process.kill()
         self.process.wait()
 
-    async def ends(self, timeout: float = 30) -> int:
-        """Its exit code."""
-        return await asyncio.to_thread(self.process.wait, timeout)
+    @property
+    def last_words(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-2000:]
+
+    async def ends(self, timeout: float = 60) -> int:
+        """Its exit code; one that does not end is killed, and is a failure."""
+        try:
+            return await asyncio.to_thread(self.process.wait, timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the Worker did not end within {timeout} s:\n{self.last_words}") from None
 
     async def ready(self) -> None:
         """Return when it leases."""
@@ -148,28 +158,34 @@ class Platform:
         self.workers.append(started)
         return started
 
-    async def ended(self, invocation: InvocationId, timeout: float = 30) -> InvocationChanged:
+    async def ended(self, invocation: InvocationId, timeout: float = 60) -> InvocationChanged:
         """Its first terminal record."""
         return (await self.changes(invocation, timeout))[-1]
 
-    async def changes(self, invocation: InvocationId, timeout: float = 30) -> list[InvocationChanged]:
+    async def changes(self, invocation: InvocationId, timeout: float = 60) -> list[InvocationChanged]:
         """Its records up to the first terminal one."""
-        found = []
-        async with asyncio.timeout(timeout), self.bus.log.read(CHANGED, key=self.name, follow=True) as records:
-            async for record in records:
-                if record.body.invocation_id == invocation:
-                    found.append(record.body)
-                    if record.body.change in TERMINAL:
-                        break
-        return found
+        return await self._records(invocation, lambda record: record.change in TERMINAL, timeout)
 
     async def started(self, invocation: InvocationId, attempt: int = 1) -> None:
         """Return when this Attempt has started."""
-        async with asyncio.timeout(60), self.bus.log.read(CHANGED, key=self.name, follow=True) as records:
-            async for record in records:
-                body = record.body
-                if (body.invocation_id, body.change, body.attempt) == (invocation, Change.STARTED, attempt):
-                    return
+        wanted = (Change.STARTED, attempt)
+        await self._records(invocation, lambda record: (record.change, record.attempt) == wanted, 60)
+
+    async def _records(
+        self, invocation: InvocationId, is_last: Callable[[InvocationChanged], bool], timeout: float
+    ) -> list[InvocationChanged]:
+        found = []
+        try:
+            async with asyncio.timeout(timeout), self.bus.log.read(CHANGED, key=self.name, follow=True) as records:
+                async for record in records:
+                    if record.body.invocation_id == invocation:
+                        found.append(record.body)
+                        if is_last(record.body):
+                            break
+        except TimeoutError:
+            logs = [f"{worker.log.name}:\n{worker.last_words}" for worker in self.workers]
+            raise AssertionError("\n".join([f"after {timeout} s its records are {found}", *logs])) from None
+        return found
 
     async def log_lines(self, invocation: InvocationId) -> list[str]:
         """All that LOGS has of an Invocation."""
@@ -189,6 +205,13 @@ class Platform:
         backlog = (await self.bus.queue.backlog()).get(self.name)
         return 0 if backlog is None else backlog.ready + backlog.delayed
 
+    async def nothing_waits(self) -> None:
+        """Return when all Invocations have ended."""
+        deadline = time.monotonic() + 60
+        while left := await self.waiting():
+            assert time.monotonic() < deadline, f"{left} wait or run still"
+            await asyncio.sleep(0.02)
+
     async def objects(self, prefix: str) -> list[str]:
         """Paths of all objects below a prefix."""
         return [info.path async for info in self.store.list(prefix)]
@@ -200,7 +223,15 @@ def event(event_id: str, **fields: Any) -> EventReceived:
     return EventReceived(id=EventId(event_id), source="/test", type=kind, time=datetime.now(UTC), **fields)
 
 
-async def until(condition: Callable[[], bool], timeout: float = 30) -> None:
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; whose child it was may not have noticed yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+async def until(condition: Callable[[], bool], timeout: float = 60) -> None:
     """Return when a condition holds."""
     async with asyncio.timeout(timeout):
         while not condition():

@@ -13,7 +13,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.integration.supervisor.platform import KEYS, Platform, WorkerProcess, platform, until
+from tests.integration.supervisor.platform import KEYS, Platform, WorkerProcess, is_gone, platform, until
 from tests.integration.supervisor.user_container import CAN_UNSHARE, IMAGE_ENVIRONMENT, UserContainer, user_container
 from tests.servers import Running
 from tidemill_common.contracts.invocation import Change, Reason
@@ -119,7 +119,9 @@ async def test_death_of_an_idle_container_ends_the_worker_and_loses_nothing(
     await around.define("exit 0", retry={"attempts": 1})
     worker, container = start(around, containers)
     await worker.ready()
-    os.kill(container.init, signal.SIGKILL)
+    init = container.init
+    os.kill(init, signal.SIGKILL)
+    await until(lambda: is_gone(init))  # else it may be given a script before the kill has reached it
     invocation = await around.call(b"x")
     assert await worker.ends() == 0
     start(around, containers, "w2")

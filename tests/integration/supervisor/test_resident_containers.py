@@ -74,7 +74,7 @@ async def test_a_script_stays_in_the_container_and_a_crash_costs_one_attempt(
     around: Platform, containers: ExitStack
 ) -> None:
     await around.define(
-        RESIDENT, resident=True, output=[{"path": f"data/{around.name}/out"}], retry={"attempts": 1}, timeout="PT20S"
+        RESIDENT, resident=True, output=[{"path": f"data/{around.name}/out"}], retry={"attempts": 1}, timeout="PT1M"
     )
     start(around, containers)
     bodies = [b"one\n", b"two\n", b"crash\n", b"three\n"]
@@ -92,7 +92,7 @@ async def test_a_script_stays_in_the_container_and_a_crash_costs_one_attempt(
 
 
 async def test_a_timeout_ends_a_resident_script_in_the_container(around: Platform, containers: ExitStack) -> None:
-    await around.define(RESIDENT, resident=True, retry={"attempts": 1}, timeout="PT1S")
+    await around.define(RESIDENT, resident=True, retry={"attempts": 1}, timeout="PT5S")
     start(around, containers)
     slow = await around.upload(f"data/{around.name}/in/slow", b"slow\n")
     quick = await around.upload(f"data/{around.name}/in/quick", b"quick\n")
@@ -104,7 +104,7 @@ async def test_a_timeout_ends_a_resident_script_in_the_container(around: Platfor
 async def test_a_batch_in_the_container_is_halved(around: Platform, containers: ExitStack) -> None:
     await around.define(
         BATCH,
-        batch={"size": 4, "wait": "PT1S"},
+        batch={"size": 4, "wait": "PT1M"},
         output=[{"path": f"data/{around.name}/out"}],
         retry={"attempts": 1},
     )

@@ -104,9 +104,7 @@ async def test_a_running_attempt_is_cancelled(around: Platform) -> None:
     invocation = await around.upload(f"data/{around.name}/in/a", b"x")
     await around.started(invocation.id)
     await around.cancel(invocation.id)
-    async with asyncio.timeout(20):
-        while await around.waiting():
-            await asyncio.sleep(0.01)
+    await around.nothing_waits()
     assert not await around.dead_letters()
 
 
@@ -115,7 +113,5 @@ async def test_what_was_cancelled_before_is_not_run(around: Platform) -> None:
     invocation = await around.upload(f"data/{around.name}/in/a", b"x")
     await around.cancel(invocation.id)
     around.start_worker()
-    async with asyncio.timeout(20):
-        while await around.waiting():
-            await asyncio.sleep(0.01)
+    await around.nothing_waits()
     assert not (around.directory / "ran").exists()

@@ -89,7 +89,7 @@ async def test_slots_run_at_the_same_time_and_are_told(around: Platform) -> None
         around.start_worker()
         for invocation in [await around.call(b"%d" % number) for number in range(3)]:
             assert (await around.ended(invocation.id)).change is Change.SUCCEEDED
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for _, body in told:
                 report = json.loads(body)
                 if (report["busy"], report["slots"], len(report["invocations"])) == (3, 3, 3):
