@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from tidemill_common.bus import Bus, Record
 from tidemill_common.bus.opening import open_bus
 from tidemill_common.contracts.contract import InvocationId, ServiceName
 from tidemill_common.contracts.invocation import CHANGED, Change, InvocationChanged, Phase, changed_subject
-from tidemill_common.errors import InvalidInputError
+from tidemill_common.errors import InvalidInputError, UnavailableError
 from tidemill_common.settings import BusSettings
 from tidemill_common.storage.memory import MemoryObjectStore
 from tidemill_gateway.changes import Changes
@@ -88,6 +91,24 @@ async def test_two_processes_that_start_at_once_upgrade_once(tmp_path: Path) -> 
         await asyncio.gather(upgrade(one), upgrade(two))
         async with two.connect() as connection:
             assert await connection.run_sync(differences) == []
+
+
+async def test_a_new_file_that_another_process_holds_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(time, "sleep", lambda seconds: other.commit())
+        async with open_database(f"sqlite+aiosqlite:///{tmp_path}/new.db") as engine:
+            await upgrade(engine)
+            async with engine.connect() as connection:
+                assert (await connection.execute(sa.text("PRAGMA journal_mode"))).scalar_one() == "wal"
+
+
+async def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match=str(tmp_path)):
+        async with open_database(f"sqlite+aiosqlite:///{tmp_path}"):
+            pass
 
 
 @pytest.mark.parametrize("url", ["sqlite+aiosqlite://", "sqlite+aiosqlite:///:memory:", "mysql+aiomysql://x/y"])

@@ -7,8 +7,10 @@ because a read that turns into a write cannot wait for the lock. `reading(engine
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -16,18 +18,19 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from tidemill_common.errors import InvalidInputError
+from tidemill_common.errors import InvalidInputError, UnavailableError
 
 _WRITERS: Final[WeakKeyDictionary[sa.Engine, asyncio.Lock]] = WeakKeyDictionary()
 _READ_ONLY: Final = "tidemill_read_only"
 _PRAGMAS: Final = (
     "PRAGMA busy_timeout=30000",
-    "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=NORMAL",
     "PRAGMA foreign_keys=ON",
     "PRAGMA cache_size=-65536",
 )
 """NORMAL: a power cut may lose the last transactions, never the database; projections then fold them again."""
+_OPENING: Final = 30.0
+"""Seconds for which another process that opens the same new file is waited for."""
 
 
 @asynccontextmanager
@@ -36,10 +39,11 @@ async def open_database(url: str) -> AsyncIterator[AsyncEngine]:
 
     Raises:
         InvalidInputError: Another database, or SQLite in memory (it cannot be shared by connections).
+        UnavailableError: The file cannot be opened.
     """
     parsed = sa.make_url(url)
     if parsed.drivername == "sqlite+aiosqlite":
-        engine = _sqlite(parsed)
+        engine = await _sqlite(parsed)
     elif parsed.drivername == "postgresql+asyncpg":
         engine = create_async_engine(parsed, pool_size=8, max_overflow=8, pool_pre_ping=True)
     else:
@@ -70,14 +74,31 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         yield connection
 
 
-def _sqlite(url: sa.URL) -> AsyncEngine:
+async def _sqlite(url: sa.URL) -> AsyncEngine:
     if url.database in (None, "", ":memory:"):
         raise InvalidInputError("database_url: SQLite needs a file")
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(_make_file, Path(str(url.database)))
     engine = create_async_engine(url, pool_size=8, max_overflow=8)
     sa.event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_file(path: Path) -> None:
+    """Have the file, with a write-ahead log. For that change alone SQLite does not wait: two who make it at once both
+    hold the file for reading, and one of them is told at once that it is locked.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _OPENING
+    while True:
+        try:
+            with closing(sqlite3.connect(path, timeout=_OPENING)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise UnavailableError(f"database {path}: {error}") from error
+            time.sleep(0.01)
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
