@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,8 @@ from typing import Final
 from tests.servers import missing
 
 _UP: Final = Path(__file__).parents[1] / "testbed" / "kubernetes" / "up.sh"
+_PATIENCE: Final = 30.0
+"""Seconds for which containerd may have no connection to a shim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,21 @@ class Testbed:
         assert done.returncode == 0, done.stderr[-2000:]
 
     def kill_container(self, container: str) -> None:
-        """kill -9 of a container's first process, by the id in a pod's status (`containerd://…`)."""
+        """kill -9 of a container's first process, by the id in a pod's status (`containerd://…`).
+
+        containerd may just be connecting to the pod's shim anew, and is asked again then.
+        """
         command = ["ctr", "--address", str(self.state / "containerd" / "sock"), "--namespace", "k8s.io"]
         name = container.removeprefix("containerd://")
-        done = subprocess.run(
-            [*command, "tasks", "kill", "--signal", "SIGKILL", name], capture_output=True, check=False, text=True
-        )
-        assert done.returncode == 0 or "not found" in done.stderr, done.stderr
+        command += ["tasks", "kill", "--signal", "SIGKILL", name]
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            done = subprocess.run(command, capture_output=True, check=False, text=True)
+            if done.returncode == 0 or "not found" in done.stderr:
+                return
+            assert "ttrpc: closed" in done.stderr, done.stderr
+            assert time.monotonic() < deadline, done.stderr
+            time.sleep(0.2)
 
 
 def own_testbed() -> Testbed:
