@@ -117,7 +117,7 @@ async def round_ms(world: Snapshot) -> float:
             status=StatusBoard(bus.registers, holder="h", pool=CLUSTER, clock=lambda: float(next(instants))),
             policy=Policy(pool=CLUSTER, turn=timedelta(hours=1)),
             metrics=Metrics(),
-            lifecycle=bus.log,
+            bus_log=bus.log,
         )
         for _ in range(21):
             begun = time.perf_counter()

@@ -83,7 +83,7 @@ async def world() -> AsyncIterator[World]:
             status=StatusBoard(bus.registers, holder="h", pool=HERE, clock=lambda: float(next(instants))),
             policy=Policy(pool=HERE, start_timeout=timedelta()),
             metrics=Metrics(),
-            lifecycle=bus.log,
+            bus_log=bus.log,
         )
         yield World(bus, host, catalogue, scheduling)
 

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tidemill_common.bus import Log
 from tidemill_common.contracts.invocation import Phase, Reason
-from tidemill_common.contracts.service import DEFINED
+from tidemill_common.definitions import is_removed
 from tidemill_common.errors import TidemillError
 from tidemill_gateway.cancellation import cancel
 from tidemill_gateway.dependencies import Dependencies
@@ -54,7 +54,7 @@ class Removals:
             if definition := await deps.catalogue.get(name):
                 # never removed: all is its own, also what seems older, for clocks differ and Events wait for routing
                 return definition.created_at if await deps.catalogue.was_removed(name) else None
-            return _ALL if await _is_removed(deps.bus.log, name) else None
+            return _ALL if await is_removed(deps.bus.log, name) else None
 
         return cls(engine=deps.engine, queries=deps.queries, bus_log=deps.bus.log, orphaned_before=orphaned_before)
 
@@ -91,10 +91,3 @@ class Removals:
         )
         async with reading(self._engine) as connection:
             return list((await connection.execute(query.order_by(table.service))).scalars())
-
-
-async def _is_removed(bus_log: Log, name: str) -> bool:
-    """Whether its newest definition is a removal; a database that does not know a Service is no proof."""
-    async with bus_log.read(DEFINED, key=name) as records:
-        newest = [record.body async for record in records]
-    return bool(newest) and newest[-1].service is None

@@ -112,7 +112,7 @@ def _scheduling(
         status=StatusBoard(bus.registers, holder=leader.holder, pool=policy.pool, images=images),
         policy=policy,
         metrics=metrics,
-        lifecycle=bus.log,
+        bus_log=bus.log,
     )
 
 

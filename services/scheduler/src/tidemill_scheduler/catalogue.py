@@ -67,12 +67,3 @@ class Catalogue:
         self.definitions[name] = defined.service
         if needs.min_scale:
             self.warm[name] = None
-
-
-async def is_removed(definitions: Log, name: ServiceName) -> bool:
-    """Whether the newest definition is a removal. A Service that was defined anew a moment ago may have work before
-    whoever follows definitions knows it.
-    """
-    async with definitions.read(DEFINED, key=name) as records:
-        newest = [record.body async for record in records]
-    return bool(newest) and newest[-1].service is None

@@ -16,9 +16,10 @@ from tidemill_common.bus import Backlog, Live, Log, WorkQueue
 from tidemill_common.bus.addresses import cause_subject
 from tidemill_common.concurrently import each
 from tidemill_common.contracts.contract import ServiceName, WorkerId
+from tidemill_common.definitions import is_removed
 from tidemill_common.errors import TransientError
 from tidemill_scheduler.activity import Activity, held_in
-from tidemill_scheduler.catalogue import Catalogue, is_removed
+from tidemill_scheduler.catalogue import Catalogue
 from tidemill_scheduler.domain.failures import STABLE_AFTER, Failure, failed, failure_reason
 from tidemill_scheduler.domain.planning import plan
 from tidemill_scheduler.domain.snapshot import NO_LIMIT, Plan, Pool, Quota, Snapshot, Start, Stop, Worker, WorkerState
@@ -66,11 +67,11 @@ class Scheduling:
         status: StatusBoard,
         policy: Policy,
         metrics: Metrics,
-        lifecycle: Log,
+        bus_log: Log,
     ) -> None:
         self._queue = queue
-        self._bus_log = lifecycle
-        self._losses = Losses(lifecycle)
+        self._bus_log = bus_log
+        self._losses = Losses(bus_log)
         self._launcher = launcher
         self._catalogue = catalogue
         self._leader = leader
