@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import Platform, running_platform
+from tests.embedded import wait_until
 from tidemill.platform.servers import free_port
 
 pytestmark = pytest.mark.e2e
@@ -138,7 +138,7 @@ class Client:
         }
         answer = self.api("POST", "/system/services", json=document)
         assert answer.status_code == 201, answer.text
-        wait_until(lambda: self.state(name) == "ready", f"{name} is ready", self.platform.logs)
+        wait_until(lambda: self.state(name) == "ready", f"{name} is ready", show=self.platform.logs)
         found: dict[str, Any] = self.api("GET", f"/system/services/{name}").json()
         return found
 
@@ -147,14 +147,6 @@ class Client:
 def client(platform: Platform) -> Client:
     """Of the module's platform."""
     return Client(platform)
-
-
-def wait_until(condition: Callable[[], bool], what: str, logs: Callable[[], str] = str, timeout: float = 60) -> None:
-    """Return when it holds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}\n{logs()}"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -271,19 +263,19 @@ def test_a_server_that_dies_is_started_again(client: Client) -> None:
         answer = client.get("mortal")
         return answer.status_code == 200 and answer.json()["pid"] != before
 
-    wait_until(is_another, "another server answers", client.platform.logs)
+    wait_until(is_another, "another server answers", show=client.platform.logs)
 
 
 def test_stop_start_and_restart(client: Client) -> None:
     client.expose("switched")
     pid = client.get("switched").json()["pid"]
     assert client.api("POST", "/system/services/switched/stop").status_code == 200
-    wait_until(lambda: client.state("switched") == "stopped", "it is stopped", client.platform.logs)
+    wait_until(lambda: client.state("switched") == "stopped", "it is stopped", show=client.platform.logs)
     assert not psutil.pid_exists(pid)
     refused = client.get("switched")
     assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
     client.api("POST", "/system/services/switched/start")
-    wait_until(lambda: client.state("switched") == "ready", "it runs again", client.platform.logs)
+    wait_until(lambda: client.state("switched") == "ready", "it runs again", show=client.platform.logs)
     pid = client.get("switched").json()["pid"]
     shown = client.api("POST", "/system/services/switched/restart").json()
     assert shown["resource_kind"] == "exposed_service"
@@ -292,7 +284,7 @@ def test_stop_start_and_restart(client: Client) -> None:
         answer = client.get("switched")
         return answer.status_code == 200 and answer.json()["pid"] != pid
 
-    wait_until(is_another, "it was restarted", client.platform.logs)
+    wait_until(is_another, "it was restarted", show=client.platform.logs)
 
 
 def test_logs_are_told_with_and_without_times(client: Client, plain: dict[str, Any]) -> None:
@@ -307,7 +299,7 @@ def test_a_removed_service_leaves_no_process(client: Client) -> None:
     client.expose("brief")
     pid = client.get("brief").json()["pid"]
     assert client.api("DELETE", "/system/services/brief").status_code == 204
-    wait_until(lambda: not psutil.pid_exists(pid), "its process is gone", client.platform.logs)
+    wait_until(lambda: not psutil.pid_exists(pid), "its process is gone", show=client.platform.logs)
     assert client.get("brief").status_code == 404
 
 
@@ -319,7 +311,7 @@ def test_what_the_process_launcher_cannot_do_is_said(client: Client) -> None:
         "expose": {"api_port": free_port(), "default_command": True},
     }
     assert client.api("POST", "/system/services", json=document).status_code == 201
-    wait_until(lambda: client.state("imaged") == "failed", "it is failed", client.platform.logs)
+    wait_until(lambda: client.state("imaged") == "failed", "it is failed", show=client.platform.logs)
     assert "needs the image" in client.api("GET", "/system/services/imaged/deployment").json()["reason"]
 
 
@@ -333,9 +325,9 @@ def test_a_server_survives_kill_9_of_the_scheduler(client: Client, plain: dict[s
         "there is another scheduler",
     )
     client.api("POST", "/system/services/plain/stop")
-    wait_until(lambda: not psutil.pid_exists(pid), "the new scheduler adopted it, and ends it", platform.logs)
+    wait_until(lambda: not psutil.pid_exists(pid), "the new scheduler adopted it, and ends it", show=platform.logs)
     client.api("POST", "/system/services/plain/start")
-    wait_until(lambda: client.get("plain").status_code == 200, "it answers again", platform.logs)
+    wait_until(lambda: client.get("plain").status_code == 200, "it answers again", show=platform.logs)
 
 
 def test_the_platform_stops_with_all_servers(tmp_path: Path) -> None:

@@ -115,13 +115,18 @@ def running(engine: MemoryEngine, *, revision: int = 1, count: int = 2) -> None:
         engine.running[name] = ContainerState(name=name, labels=labels, is_running=True)
 
 
-async def test_what_could_not_be_stopped_is_stopped_when_docker_is_back(
-    engine: MemoryEngine, exposer: DockerExposer
-) -> None:
+async def refused_once(engine: MemoryEngine, exposer: DockerExposer) -> None:
+    """Two containers are kept, and Docker will not stop the first that it is asked to."""
     running(engine)
     await exposer.adopt()
     await exposer.ensure(exposure())
     engine.refusals = ["stop"]
+
+
+async def test_what_could_not_be_stopped_is_stopped_when_docker_is_back(
+    engine: MemoryEngine, exposer: DockerExposer
+) -> None:
+    await refused_once(engine, exposer)
 
     with pytest.raises(UnavailableError):
         await exposer.remove(WEB)
@@ -135,10 +140,7 @@ async def test_what_could_not_be_stopped_is_stopped_when_docker_is_back(
 async def test_no_container_of_an_old_version_is_forgotten_while_docker_is_away(
     engine: MemoryEngine, exposer: DockerExposer
 ) -> None:
-    running(engine)
-    await exposer.adopt()
-    await exposer.ensure(exposure())
-    engine.refusals = ["stop"]
+    await refused_once(engine, exposer)
 
     with pytest.raises(UnavailableError):
         await exposer.ensure(exposure(revision=2))
