@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tests.kubernetes.release import Release, wait_until
 from tests.kubernetes.testbed import Testbed
+from tidemill_common.contracts.invocation import Reason
 
 OUTAGE: Final = 3.0
 """Seconds without a part of the node."""
@@ -24,6 +25,8 @@ class Stage:
     services: Sequence[str]
     struck: dict[str, Sequence[str]] = field(default_factory=dict)
     """Worker → words of which one should be said of it."""
+    allowed: set[Reason] = field(default_factory=set)
+    """Why an Attempt of any Worker may fail by now."""
 
     @property
     def selector(self) -> str:
@@ -147,10 +150,15 @@ def user_code_killed(testbed: Testbed) -> Fault:
 
 
 def part_killed(testbed: Testbed, part: str) -> Fault:
-    """kill -9 of a part of the node or of the control plane, which comes back after a while."""
+    """kill -9 of a part of the node or of the control plane, which comes back after a while.
+
+    A kubelet that starts calls every pod unready until its probes have passed: nobody reaches the store meanwhile,
+    which lasts while other parts are away.
+    """
 
     def strike(stage: Stage) -> None:
         stage.settle()
+        stage.allowed |= {Reason.STAGE_IN_FAILED, Reason.STAGE_OUT_FAILED}
         testbed.kill(part)
         time.sleep(OUTAGE)
         testbed.up()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +35,7 @@ class OneStore:
 
     def __init__(self) -> None:
         self.store = MemoryObjectStore("data", "tidemill")
+        self.pauses: Sequence[timedelta] = ()
 
     def is_shared(self, provider: str) -> bool:
         return True

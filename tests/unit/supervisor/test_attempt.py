@@ -7,7 +7,7 @@ import base64
 import contextlib
 import io
 import zipfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +31,7 @@ from tidemill_common.contracts.invocation import (
 )
 from tidemill_common.errors import AccessDeniedError, NotFoundError, UnavailableError
 from tidemill_common.settings import BusSettings
-from tidemill_common.storage import ObjectStore
+from tidemill_common.storage import ObjectInfo, ObjectStore
 from tidemill_common.storage.memory import MemoryObjectStore
 from tidemill_supervisor.attempt import Attempt, Interruption
 from tidemill_supervisor.causes import ended_by
@@ -46,8 +46,9 @@ from tidemill_supervisor.reporting import Reporter
 class MemoryStores:
     """Providers that are all in memory."""
 
-    def __init__(self, stores: Mapping[str, MemoryObjectStore]) -> None:
+    def __init__(self, stores: Mapping[str, MemoryObjectStore], pauses: Sequence[timedelta]) -> None:
         self._stores = stores
+        self.pauses = pauses
 
     def is_shared(self, provider: str) -> bool:
         return provider == "minio.default"
@@ -59,13 +60,23 @@ class MemoryStores:
 
 
 class CountingStore(MemoryObjectStore):
-    """Counts what is written."""
+    """Counts what is written; loses so many of its answers."""
 
     uploads = 0
+    lost_answers = 0
+
+    async def download(self, *arguments: Any, **options: Any) -> Any:
+        return self._answer(await super().download(*arguments, **options))
 
     async def upload(self, *arguments: Any, **options: Any) -> Any:
         self.uploads += 1
-        return await super().upload(*arguments, **options)
+        return self._answer(await super().upload(*arguments, **options))
+
+    def _answer(self, info: ObjectInfo) -> ObjectInfo:
+        if self.lost_answers > 0:
+            self.lost_answers -= 1
+            raise UnavailableError("connection lost")
+        return info
 
 
 @dataclass
@@ -81,6 +92,7 @@ class World:
     stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     rules: Rules = field(default_factory=lambda: Rules(grace=timedelta(milliseconds=100)))
     told: ContainerEndedError | None = None
+    pauses: Sequence[timedelta] = ()
 
     async def lease(self, event: EventReceived) -> Lease:
         """Submit an Invocation by this Event, and lease it."""
@@ -97,7 +109,7 @@ class World:
             service=service(script, **fields),
             revision=1,
             secrets=self.secrets,
-            stores=MemoryStores({"minio.default": self.store, "s3.far": self.second}),
+            stores=MemoryStores({"minio.default": self.store, "s3.far": self.second}, self.pauses),
         )
         tools = Tools(
             bus_log=self.bus.log,
@@ -246,6 +258,19 @@ async def test_a_store_that_is_away_is_tried_again_later(world: World) -> None:
     world.store.failure = UnavailableError("away")
     ended = await world.run(stored_event("blur/in/a"), "exit 0")
     assert (ended.change, ended.reason) == (Change.RETRIED, Reason.STAGE_IN_FAILED)
+
+
+async def test_a_store_that_is_away_for_a_moment_costs_no_attempt_and_is_written_once(world: World) -> None:
+    world.pauses = [timedelta(0)] * 2
+    await world.store.put("blur/in/a", b"x")
+    for event, script in (
+        (stored_event("blur/in/a"), 'cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/"'),  # its input is fetched twice
+        (called_event(b""), 'touch "$TMP_OUTPUT_DIR/b"'),
+    ):
+        world.store.lost_answers = 1
+        ended = await world.run(event, script, output=[{"path": "blur/out"}])
+        assert (ended.change, ended.attempt, world.store.lost_answers) == (Change.SUCCEEDED, 1, 0)
+    assert world.store.uploads == 2
 
 
 async def test_outputs_that_cannot_be_stored_are_a_failure(world: World) -> None:

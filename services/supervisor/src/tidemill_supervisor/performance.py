@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -25,6 +26,7 @@ from tidemill_supervisor.domain.transcript import LogBounds
 from tidemill_supervisor.execution import Limits, time_limit
 from tidemill_supervisor.handling import Handling
 from tidemill_supervisor.logs import LogShipper
+from tidemill_supervisor.patience import patiently
 from tidemill_supervisor.ports import Clock, ContainerEndedError, Jitter, NoContainerError, Scripts
 from tidemill_supervisor.reporting import Reporter
 from tidemill_supervisor.results import Result, Results
@@ -106,7 +108,7 @@ class Performance:
             return event.data or b""
         try:
             store = await self.definition.stores.open(event.data_ref.provider)
-            return await store.get(event.data_ref.path)
+            return await patiently(partial(store.get, event.data_ref.path), self.definition.stores.pauses)
         except NotFoundError as error:
             raise staging_error(Reason.INPUT_MISSING, f"payload {event.data_ref.path}", error) from error
         except TidemillError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -108,6 +108,11 @@ class Scripts(Protocol):
 
 class Stores(Protocol):
     """The providers that a Service can reach, opened when they are first used."""
+
+    @property
+    def pauses(self) -> Sequence[timedelta]:
+        """Before each further try of what a store does not answer."""
+        ...
 
     def is_shared(self, provider: str) -> bool:
         """Whether this provider is reached with the platform's keys, not with the Service's own."""

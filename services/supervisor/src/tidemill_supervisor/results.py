@@ -7,6 +7,7 @@ import base64
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from tidemill_common.contracts.service import DEFAULT_PROVIDER
 from tidemill_common.errors import TidemillError
 from tidemill_supervisor.domain.environment import Place
 from tidemill_supervisor.domain.outputs import OutputFile
+from tidemill_supervisor.patience import patiently
 from tidemill_supervisor.ports import Stores
 from tidemill_supervisor.staging import staging_error
 from tidemill_supervisor.workspace import fresh
@@ -70,7 +72,8 @@ class Results:
         target = f"{self.system_bucket}/results/{invocation}"
         try:
             store = await self.stores.open(DEFAULT_PROVIDER)
-            info = await store.upload(path, target, content_type=content_type)
+            step = partial(store.upload, path, target, content_type=content_type)
+            info = await patiently(step, self.stores.pauses)
         except TidemillError as error:
             raise staging_error(Reason.STAGE_OUT_FAILED, f"store the result at {target}", error) from error
         return Result(ref=ArtifactRef(path=target, etag=info.etag, size=info.size_bytes))

@@ -12,6 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -25,6 +26,7 @@ from tidemill_supervisor.domain.environment import Place
 from tidemill_supervisor.domain.events import Recognised
 from tidemill_supervisor.domain.outcome import Outcome
 from tidemill_supervisor.domain.outputs import OutputFile, Upload, is_wanted, plan_uploads
+from tidemill_supervisor.patience import patiently
 from tidemill_supervisor.ports import Stores
 
 _NAME_LIMIT_BYTES: Final = 255
@@ -59,7 +61,8 @@ async def stage_in(event: Recognised, place: Place, stores: Stores, note: Callab
     target = place.input / input_name(event.artifact.path)
     what = f"stage in {event.artifact.provider}:{event.artifact.path}"
     try:
-        await _download(await stores.open(event.artifact.provider), event.artifact, target, note)
+        store = await stores.open(event.artifact.provider)
+        await patiently(partial(_download, store, event.artifact, target, note), stores.pauses)
     except NotFoundError as error:
         raise staging_error(Reason.INPUT_MISSING, what, error) from error
     except TidemillError as error:
@@ -127,13 +130,18 @@ async def stage_out(
 async def _upload(upload: Upload, invocation: InvocationId, stores: Stores) -> ArtifactRef:
     try:
         store = await stores.open(upload.provider)
-        wanted = upload.metadata(invocation)
-        info = await store.head(upload.path)
-        if info is None or not _says(info, wanted):
-            info = await store.upload(upload.file.path, upload.path, metadata=wanted)
+        info = await patiently(partial(_write_once, store, upload, invocation), stores.pauses)
     except TidemillError as error:
         raise staging_error(Reason.STAGE_OUT_FAILED, f"stage out {upload.provider}:{upload.path}", error) from error
     return upload.stored(etag=info.etag, version=info.version)
+
+
+async def _write_once(store: ObjectStore, upload: Upload, invocation: InvocationId) -> ObjectInfo:
+    wanted = upload.metadata(invocation)
+    info = await store.head(upload.path)
+    if info is None or not _says(info, wanted):
+        info = await store.upload(upload.file.path, upload.path, metadata=wanted)
+    return info
 
 
 def _says(info: ObjectInfo, wanted: dict[str, str]) -> bool:

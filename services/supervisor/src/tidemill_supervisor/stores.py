@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 
 from tidemill_common.errors import NotFoundError
 from tidemill_common.storage import ObjectStore
 from tidemill_common.storage.opening import open_store
+from tidemill_supervisor.patience import PAUSES
 
 Fields = Mapping[str, object]
 
@@ -51,6 +53,11 @@ class ServiceStores:
         self._opened = opened
         self._own = own
         self._platform = platform
+
+    @property
+    def pauses(self) -> Sequence[timedelta]:
+        """See the port."""
+        return PAUSES
 
     def is_shared(self, provider: str) -> bool:
         """See the port."""
