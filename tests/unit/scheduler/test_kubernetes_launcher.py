@@ -317,6 +317,34 @@ def test_an_ended_user_container_is_told_once_while_its_worker_lives() -> None:
     assert len(told.roster.workers()) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "of_user", "told_of"),
+    [
+        ({"exitCode": 137, "reason": "Error"}, "Error", None),
+        ({"exitCode": 137, "reason": "Error"}, "OOMKilled", "OOMKilled"),
+        ({"exitCode": 75, "reason": "Error"}, "Error", "Error"),
+    ],
+    ids=["supervisor-killed", "memory", "orderly"],
+)
+def test_a_killed_supervisor_is_the_cause_although_its_user_container_was_seen_to_end_first(
+    status: Object, of_user: str, told_of: str | None
+) -> None:
+    told = Told()
+    told.roster.complete()
+    told.tell("running")
+    pod = named(json.loads((SAMPLES / "running.json").read_text())["pod"])
+    of = {one["name"]: one for one in pod["status"]["containerStatuses"]}
+    supervisor, user = of["supervisor"], of["user"]
+    user["state"] = {"terminated": {"exitCode": 143, "reason": of_user}}
+    told.roster.take_pod(Change(ChangeType.MODIFIED, copy.deepcopy(pod)))
+    assert [notice.cause.reason for notice in told.notices] == [of_user]
+    supervisor["state"] = {"terminated": status}
+    pod["status"]["phase"] = "Failed"
+    told.roster.take_pod(Change(ChangeType.MODIFIED, pod))
+    (ended,) = told.ended
+    assert (ended.cause and ended.cause.reason) == told_of
+
+
 def test_an_image_without_a_shell_is_learnt_and_no_failure_of_its_service() -> None:
     told = Told()
     told.roster.complete()

@@ -24,7 +24,7 @@ _CLOCKS: Final = timedelta(seconds=1)
 """What the clocks of a control plane may differ by, its times having whole seconds."""
 CANNOT_START: Final = frozenset({"StartError", "ContainerCannotRun"})
 """The image has no shell, or the node cannot run it: its supervisor waits in vain."""
-_OF_ITSELF: Final = frozenset({"Completed", "Error", "ContainerStatusUnknown"})
+OF_ITSELF: Final = frozenset({"Completed", "Error", "ContainerStatusUnknown"})
 """A container's end that says nothing beyond its exit code; the last is of one that never ran."""
 _IGNORED_EVENTS: Final = frozenset(
     {"MissingClusterDNS", "FailedToRetrieveImagePullSecret", "FailedScheduling", "Failed"}
@@ -150,7 +150,7 @@ def _container_cause(pod: Object) -> Cause | None:
             return _termination(status["name"], ended)
     for name, status in zip(("supervisor", "user"), containers_of(pod), strict=True):
         ended = status.get("state", {}).get("terminated")
-        if ended is not None and ended.get("reason") not in _OF_ITSELF:
+        if ended is not None and ended.get("reason") not in OF_ITSELF:
             return _termination(name, ended)
     return None
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tidemill_common.contracts.contract import WorkerId
-from tidemill_scheduler.launchers.kubernetes.causes import DELETED, SUSPENDED
+from tidemill_scheduler.launchers.kubernetes.causes import DELETED, OF_ITSELF, SUSPENDED
 from tidemill_scheduler.launchers.kubernetes.labels import spec_of
 from tidemill_scheduler.launchers.kubernetes.reflector import Change, ChangeType
 from tidemill_scheduler.launchers.kubernetes.remembering import (
@@ -307,9 +307,15 @@ def _view(tracked: _Tracked) -> RunningWorker:
     )
 
 
+def _of_user_code(tracked: _Tracked, standing: Standing) -> Cause | None:
+    """What the user's container ended of. It follows a killed supervisor, and may be seen to have ended first."""
+    cause = tracked.standing.user_ended
+    return None if cause is not None and standing.signal is not None and cause.reason in OF_ITSELF else cause
+
+
 def _ended(tracked: _Tracked, standing: Standing) -> WorkerEnded:
     """Its end; what we deleted ended for what we deleted it for."""
-    cause = tracked.withdrawn_for or tracked.standing.user_ended or standing.cause
+    cause = tracked.withdrawn_for or _of_user_code(tracked, standing) or standing.cause
     if cause is not None and cause.reason in DELETED and (tracked.is_withdrawn or tracked.is_draining):
         cause = None
     return WorkerEnded(
