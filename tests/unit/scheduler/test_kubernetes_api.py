@@ -81,6 +81,7 @@ class AnsweringApi(KubernetesApi):
     """Every answer has this content."""
 
     status = 200
+    connection = None
 
     def __init__(self, content: aiohttp.StreamReader) -> None:
         self.content = content

@@ -6,8 +6,8 @@ Its models are not used: they double each object's memory and time, and drop fie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -119,9 +119,10 @@ class KubernetesApi:
         try:
             response = await self._request("GET", path, {**query, "watch": "true"}, None, timeout)
             async with response:
-                await _check(response, f"watch {path}")
-                async for line in _lines(response.content):
-                    yield _event(msgspec.json.decode(line), path)
+                with _dropped(response):
+                    await _check(response, f"watch {path}")
+                    async for line in _lines(response.content):
+                        yield _event(msgspec.json.decode(line), path)
         except aiohttp.SocketTimeoutError:
             return
         except _BROKEN as error:
@@ -233,6 +234,17 @@ def _event(event: Object, path: str) -> Object:
         status = event.get("object", {})
         raise _error_of(status.get("code", 500), f"watch {path}", status, None)
     return event
+
+
+@contextmanager
+def _dropped(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """End the connection of an answer that was left before its end; TLS would wait for the other side's goodbye."""
+    try:
+        yield
+    finally:
+        connection = response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
 
 
 async def _check(response: aiohttp.ClientResponse, what: str) -> None:
