@@ -161,22 +161,25 @@ async def metrics_server(api: KubernetesApi, kubeconfig: Path, directory: Path) 
 
 
 async def _answers(api: KubernetesApi) -> None:
-    """Wait until its address leads to it: the API server keeps its first connection, wherever that went."""
+    """Wait until its address leads to it: the API server keeps its first connection, wherever that went.
+
+    So would a client of ours: each try has a new one.
+    """
     service = await api.get("/api/v1/namespaces/kube-system/services/expose-metrics")
     url = f"https://{service['spec']['clusterIP']}/apis/metrics.k8s.io/v1beta1"
     seen: list[object] = []
 
     async def answers() -> bool:
-        try:
-            found = await client.get(url)
-        except httpx.HTTPError as error:
-            seen[:] = [repr(error)]
-            return False
+        async with httpx.AsyncClient(verify=False, timeout=5) as client:
+            try:
+                found = await client.get(url)
+            except httpx.HTTPError as error:
+                seen[:] = [repr(error)]
+                return False
         seen[:] = [found.status_code, found.text[:200]]
         return found.status_code == 200
 
-    async with httpx.AsyncClient(verify=False, timeout=5) as client:
-        await until(answers, f"{url} answers", seconds=60, show=lambda: str(seen))
+    await until(answers, f"{url} answers", seconds=60, show=lambda: str(seen))
 
 
 def _metrics_objects(port: int) -> list[tuple[str, Object]]:

@@ -101,15 +101,23 @@ class Cluster:
         return self.exposer.observe(exposure.name).reason
 
     async def answer(self, url: str) -> httpx.Response:
-        """What a server says, once its address leads to it: the cluster's proxies follow a moment after it is ready."""
+        """What a server says, once its address leads to it: the cluster's proxies follow a moment after it is ready.
+
+        Until then nobody answers, or whoever is beyond this machine's default route.
+        """
+        seen: list[object] = []
 
         async def asked() -> httpx.Response | None:
-            with contextlib.suppress(httpx.TransportError):
+            try:
                 async with httpx.AsyncClient(timeout=10) as client:
-                    return await client.get(url)
-            return None
+                    found = await client.get(url)
+            except httpx.TransportError as error:
+                seen[:] = [repr(error)]
+                return None
+            seen[:] = [found.status_code, found.text[:200]]
+            return found if found.is_success else None
 
-        found: httpx.Response = await self.until(asked, f"{url} is answered")
+        found: httpx.Response = await self.until(asked, f"{url} is answered", show=lambda: str(seen))
         return found
 
 
